@@ -1,0 +1,37 @@
+"""fusegen: finds the language-model heads and losses of a transformers tree and fuses what can be fused.
+
+Importing this package imports nothing heavy. The functions of the runtime half are loaded on first use
+and need the `runtime` extra (torch and transformers):
+
+    import fusegen
+    fusegen.install()
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusegen.kernels import linear_cross_entropy
+    from fusegen.runtime import fused, install, uninstall
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "fused", "install", "linear_cross_entropy", "uninstall"]
+
+_LAZY = {
+    "fused": "fusegen.runtime",
+    "install": "fusegen.runtime",
+    "linear_cross_entropy": "fusegen.kernels",
+    "uninstall": "fusegen.runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,54 @@
+"""Tells when a module has been imported, without taking part in how.
+
+The finder lets the other finders find the module and wraps `exec_module` of the loader that they return,
+for that one import. The module gets a genuine loader, with its `get_source`, `get_code` and the rest.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from copy import copy
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+
+class ImportWatcher(MetaPathFinder):
+    """Calls `imported(module)` right after each of the watched modules has been executed, reloads included."""
+
+    def __init__(self, imported: Callable[[ModuleType], None]) -> None:
+        self.watched: frozenset[str] = frozenset()
+        self._imported = imported
+
+    def watch(self, modules: frozenset[str]) -> None:
+        """Watches these modules from now on, and no others; none: leaves `sys.meta_path`."""
+        self.watched = modules
+        if modules and self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+        elif not modules and self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self.watched:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                spec.loader = spec.loader and self._wrapped(spec.loader)
+                return spec
+        return None
+
+    def _wrapped(self, loader: Loader) -> Loader:
+        """A copy, since some loaders (of zip files) serve many modules."""
+        loader = copy(loader)
+
+        def exec_module(module: ModuleType) -> None:
+            del loader.exec_module
+            loader.exec_module(module)
+            self._imported(module)
+
+        loader.exec_module = exec_module  # type: ignore[method-assign]
+        return loader

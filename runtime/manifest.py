@@ -1,0 +1,118 @@
+"""A generated tree as the runtime sees it: its manifest, and where its modules are.
+
+    generated/manifest.json                    which classes, from which files, with which hashes
+    generated/llama/modeling_llama.py          class LlamaForCausalLM(_source.LlamaForCausalLM)
+
+The original that a method replaces is named by its file, relative to the package that it belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from types import ModuleType
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PatchedMethod:
+    """One method of the manifest and the original that it replaces.
+
+    `module` is the generated module inside the tree, `file` the original's path inside its package,
+    `source_module` the dotted name under which the original is imported.
+    """
+
+    class_name: str
+    method: str
+    file: str
+    sha256: str
+    module: str
+    source_module: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.source_module}.{self.class_name}.{self.method}"
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedTree:
+    """An importable package of generated modules (`package`), and the package that it patches (`source`)."""
+
+    package: str
+    source: str
+    version: str | None
+    methods: tuple[PatchedMethod, ...]
+
+    def generated_module(self, method: PatchedMethod) -> ModuleType:
+        """The generated module that holds `method`, imported on first use."""
+        return import_module(f"{self.package}.{method.module}")
+
+
+def read_tree(generated: str | Path) -> GeneratedTree:
+    """The tree of an importable package (a name) or of a directory (a `Path`).
+
+    Raises:
+        ModuleNotFoundError: no such package.
+        FileNotFoundError: the package has no manifest.json.
+        ValueError: the manifest is of another schema.
+    """
+    folder = generated if isinstance(generated, Path) else _folder(generated)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    schema = manifest.get("schema_version")
+    if schema != SCHEMA_VERSION:
+        raise ValueError(f"{folder}: expected a manifest of schema {SCHEMA_VERSION}, got {schema}")
+    source = manifest["source"]
+    return GeneratedTree(
+        package=_import_directory(folder) if isinstance(generated, Path) else generated,
+        source=source["package"],
+        version=source.get("version"),
+        methods=tuple(_method(entry, source["package"]) for entry in manifest["classes"]),
+    )
+
+
+def installed_hashes(tree: GeneratedTree) -> dict[str, str | None]:
+    """The sha256 of each original file as it is installed, by its path in the manifest; None where there is none."""
+    root = _folder(tree.source)
+    files = {method.file for method in tree.methods}
+    return {file: _sha256(root / file) for file in files}
+
+
+def _method(entry: dict[str, str], package: str) -> PatchedMethod:
+    return PatchedMethod(
+        class_name=entry["class"],
+        method=entry["method"],
+        file=entry["file"],
+        sha256=entry["sha256"],
+        module=entry["module"],
+        source_module=f"{package}.{entry['file'].removesuffix('.py').replace('/', '.')}",
+    )
+
+
+def _sha256(file: Path) -> str | None:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+
+def _folder(package: str) -> Path:
+    """The directory of a package, which is not imported unless it is inside another one."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"no package named {package!r}", name=package)
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _import_directory(folder: Path) -> str:
+    """Makes a directory importable as a package under a name of its own, and returns that name."""
+    folder = folder.resolve()
+    name = f"fusegen_tree_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+        sys.modules[name] = module_from_spec(spec)
+    return name

@@ -1,0 +1,28 @@
+"""Why the runtime half leaves a forward alone: stable codes, one sentence each.
+
+FG50x are found by `install`, FG51x by the guards at a call.
+"""
+
+from __future__ import annotations
+
+DRIFT = "FG501"
+CONFLICT = "FG502"
+MISSING = "FG503"
+BROKEN = "FG504"
+POLICY = "FG511"
+HEAD_TYPE = "FG512"
+HEAD_HOOKS = "FG513"
+HEAD_WEIGHT = "FG514"
+LOSS_FUNCTION = "FG515"
+
+REASONS = {
+    DRIFT: "the installed modeling file is not the one that this forward was generated from",
+    CONFLICT: "somebody else has patched the method already",
+    MISSING: "the installed package has no such file, class or method",
+    BROKEN: "the generated module cannot be imported",
+    POLICY: "the policy says to compute the logits here (fuse='training' leaves evaluation alone)",
+    HEAD_TYPE: "the head is not a plain torch.nn.Linear",
+    HEAD_HOOKS: "calling the head would run hooks or a replaced forward, which the fused loss would bypass",
+    HEAD_WEIGHT: "the head's weight is not a plain floating tensor (sharded, quantised or on the meta device)",
+    LOSS_FUNCTION: "the model's loss_function is not the stock one",
+}

@@ -1,0 +1,304 @@
+"""`linear_cross_entropy` against its definition, and the definition against torch's own loss on hand-made logits."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from fusegen.kernels import linear_cross_entropy, linear_cross_entropy_reference  # noqa: E402
+from fusegen.kernels.linear_cross_entropy import op  # noqa: E402
+
+HIDDEN, VOCABULARY = 4, 11
+DOUBLE = {"dtype": torch.float64}
+
+
+@pytest.fixture(autouse=True)
+def _three_rows_a_chunk(monkeypatch):
+    monkeypatch.setattr(op, "CHUNK_BYTES", 3 * 4 * VOCABULARY)
+    torch.manual_seed(0)
+
+
+def problem(rows=7, ignored=(2,), dtype=torch.float64):
+    """Hidden states and weight, leaves that want a gradient, and labels."""
+    hidden = torch.randn(rows, HIDDEN, dtype=dtype, requires_grad=True)
+    weight = torch.randn(VOCABULARY, HIDDEN, dtype=dtype, requires_grad=True)
+    labels = torch.randint(0, VOCABULARY - 2, (rows,))
+    labels[[i for i in ignored if i < rows]] = -100
+    return hidden, weight, labels
+
+
+def parameter(*shape, dtype=torch.float64):
+    return (torch.rand(shape, dtype=dtype) + 0.5).requires_grad_()
+
+
+def loss_and_gradients(function, hidden, weight, labels, **options):
+    leaves = [t for t in (hidden, weight, *options.values()) if isinstance(t, torch.Tensor) and t.requires_grad]
+    loss = function(hidden, weight, labels, **options)
+    return loss, torch.autograd.grad(loss.sum(), leaves)
+
+
+def assert_same(hidden, weight, labels, **options):
+    loss, gradients = loss_and_gradients(linear_cross_entropy, hidden, weight, labels, **options)
+    expected, expected_gradients = loss_and_gradients(linear_cross_entropy_reference, hidden, weight, labels, **options)
+    torch.testing.assert_close(loss, expected, equal_nan=True)
+    torch.testing.assert_close(gradients, expected_gradients)
+    assert loss.dtype == expected.dtype
+
+
+OPTIONS = {
+    "plain": dict,
+    "bias": lambda: {"bias": parameter(VOCABULARY)},
+    "vocabulary bias": lambda: {"vocab_bias": parameter(1, VOCABULARY)},
+    "scale by a number": lambda: {"scale": 0.3},
+    "scale by a parameter": lambda: {"scale": parameter()},
+    "divisor": lambda: {"divisor": 8},
+    "divisor parameter": lambda: {"divisor": parameter(1)},
+    "soft cap": lambda: {"softcap": 2.0},
+    "valid vocabulary": lambda: {"valid_vocab": 9},
+    "label smoothing": lambda: {"label_smoothing": 0.1},
+    "sum": lambda: {"reduction": "sum"},
+    "none": lambda: {"reduction": "none"},
+    "shift": lambda: {"shift": True},
+    "number of items": lambda: {"num_items": 13},
+    "number of items, tensor": lambda: {"num_items": torch.tensor(13)},
+    "ignored inside the vocabulary": lambda: {"ignore_index": 3},
+    "everything": lambda: {
+        "bias": parameter(VOCABULARY),
+        "vocab_bias": parameter(VOCABULARY),
+        "scale": parameter(),
+        "divisor": 1.7,
+        "softcap": 3.0,
+        "valid_vocab": 10,
+        "label_smoothing": 0.2,
+        "num_items": 5,
+        "shift": True,
+    },
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_gradients_are_exact(option):
+    hidden, weight, labels = problem(ignored=() if "inside" in option else (2,))
+    options = OPTIONS[option]() | {"loss_dtype": torch.float64}
+    assert_same(hidden, weight, labels, **options)
+    leaves = {k: v for k, v in options.items() if isinstance(v, torch.Tensor) and v.requires_grad}
+    rest = {k: v for k, v in options.items() if k not in leaves}
+
+    def loss(hidden, weight, *tensors):
+        return linear_cross_entropy(hidden, weight, labels, **dict(zip(leaves, tensors, strict=True)), **rest)
+
+    assert torch.autograd.gradcheck(loss, (hidden, weight, *leaves.values()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_mixture_equals_the_definition(data):
+    def choose(*values):
+        return data.draw(st.sampled_from(values))
+
+    batch, length = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 8))
+    torch.manual_seed(data.draw(st.integers(0, 1000)))
+    hidden = torch.randn(batch, length, HIDDEN, **DOUBLE, requires_grad=True)
+    weight = torch.randn(VOCABULARY, HIDDEN, **DOUBLE, requires_grad=True)
+    ignore_index = choose(-100, -1, 0, 5)
+    labels = torch.randint(0, 6, (batch, length))
+    labels[torch.rand(batch, length) < choose(0.0, 0.5, 1.0)] = ignore_index
+    options = {
+        "bias": choose(None, parameter(VOCABULARY)),
+        "vocab_bias": choose(None, parameter(VOCABULARY)),
+        "scale": choose(None, 0.25, parameter()),
+        "divisor": choose(None, 4, parameter(1)),
+        "softcap": choose(None, 1.5),
+        "valid_vocab": choose(None, 6, VOCABULARY),
+        "label_smoothing": choose(0.0, 0.1),
+        "ignore_index": ignore_index,
+        "shift": choose(False, True),
+        "loss_dtype": choose(None, torch.float64),
+    } | choose({"reduction": "mean"}, {"reduction": "sum"}, {"reduction": "none"}, {"num_items": 7})
+    assert_same(hidden, weight, labels, **options)
+
+
+def test_the_definition_is_torchs_loss_on_the_transformed_logits():
+    hidden, weight, labels = problem()
+    bias, extra = parameter(VOCABULARY), parameter(VOCABULARY)
+    logits = 30 * torch.tanh((hidden @ weight.T + bias + extra) * 0.5 / 4 / 30)
+    expected = F.cross_entropy(logits[:, :9].float(), labels, label_smoothing=0.1)
+    options = {"bias": bias, "vocab_bias": extra, "scale": 0.5, "divisor": 4, "softcap": 30, "valid_vocab": 9}
+    loss = linear_cross_entropy_reference(hidden, weight, labels, **options, label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_every_number_of_rows(rows, reduction):
+    assert_same(*problem(rows, ignored=()), reduction=reduction)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("reduction", "expected"), [("mean", float("nan")), ("sum", 0.0)])
+def test_all_ignored(reduction, expected, label_smoothing):
+    hidden, weight, labels = problem(ignored=range(7))
+    bias, scale = parameter(VOCABULARY), parameter()
+    options = {"bias": bias, "scale": scale, "reduction": reduction, "label_smoothing": label_smoothing}
+    loss = linear_cross_entropy(hidden, weight, labels, **options)
+    torch.testing.assert_close(loss.detach(), torch.tensor(expected), equal_nan=True)
+    loss.backward()
+    for leaf in (hidden, weight, bias, scale):
+        assert leaf.grad is not None
+        assert not leaf.grad.any()
+
+
+def test_the_result_may_be_added_to_in_place():
+    hidden, weight, labels = problem(ignored=())
+    for options in ({}, {"reduction": "sum"}, {"reduction": "none"}, {"num_items": 3}):
+        loss = linear_cross_entropy(hidden, weight, labels, **options)
+        assert not loss._is_view()
+        before = loss.detach().clone()
+        loss += 0.5 * weight.sum().float()
+        loss.sum().backward()
+        torch.testing.assert_close(loss.detach(), before + 0.5 * weight.detach().sum().float())
+
+
+def test_backward_twice_gives_the_gradient_twice():
+    hidden, weight, labels = problem()
+    loss = linear_cross_entropy(hidden, weight, labels)
+    loss.backward(retain_graph=True)
+    once = weight.grad.clone(), hidden.grad.clone()
+    loss.backward()
+    torch.testing.assert_close((weight.grad, hidden.grad), (2 * once[0], 2 * once[1]))
+
+
+def test_a_weight_changed_before_backward_is_an_error():
+    hidden, weight, labels = problem()
+    loss = linear_cross_entropy(hidden, weight, labels)
+    with torch.no_grad():
+        weight.mul_(2)
+    with pytest.raises(RuntimeError, match="inplace"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("frozen", ["weight", "hidden"])
+def test_frozen_operands(frozen):
+    hidden, weight, labels = problem()
+    {"weight": weight, "hidden": hidden}[frozen].requires_grad_(False)
+    assert_same(hidden, weight, labels)
+
+
+def test_without_gradients():
+    hidden, weight, labels = problem()
+    with torch.no_grad():
+        loss = linear_cross_entropy(hidden, weight, labels)
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, linear_cross_entropy_reference(hidden, weight, labels).detach())
+
+
+def test_strided_hidden_states():
+    hidden = torch.randn(HIDDEN, 5, 2, **DOUBLE).transpose(0, 2).requires_grad_()
+    _, weight, _ = problem()
+    assert_same(hidden, weight, torch.randint(0, VOCABULARY, (2, 5)))
+
+
+def test_inside_a_checkpointed_block():
+    hidden, weight, labels = problem()
+    expected = loss_and_gradients(linear_cross_entropy, hidden, weight, labels)
+    checkpointed = loss_and_gradients(
+        lambda *inputs: torch.utils.checkpoint.checkpoint(linear_cross_entropy, *inputs, use_reentrant=False),
+        hidden,
+        weight,
+        labels,
+    )
+    torch.testing.assert_close(checkpointed, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("loss_dtype", [None, torch.float32])
+def test_low_precision_is_as_near_to_float64_as_eager(dtype, loss_dtype):
+    hidden, weight, labels = problem(rows=60, dtype=dtype)
+    options = {"loss_dtype": loss_dtype, "softcap": 5.0}
+    loss, gradients = loss_and_gradients(linear_cross_entropy, hidden, weight, labels, **options)
+    logits = 5.0 * torch.tanh(hidden @ weight.T / 5.0)
+    eager = F.cross_entropy(logits if loss_dtype is None else logits.float(), labels)
+    eager_gradients = torch.autograd.grad(eager, (hidden, weight))
+    exact = [t.detach().double().requires_grad_() for t in (hidden, weight)]
+    exact_loss, exact_gradients = loss_and_gradients(
+        linear_cross_entropy_reference, *exact, labels, softcap=5.0, loss_dtype=None
+    )
+    assert loss.dtype == eager.dtype
+    assert abs(loss.double() - exact_loss) <= 1.5 * abs(eager.double() - exact_loss) + 1e-3
+    for ours, eagers, true in zip(gradients, eager_gradients, exact_gradients, strict=True):
+        assert ours.dtype == dtype
+        assert (ours - true).norm() <= 1.5 * (eagers - true).norm() + 1e-6
+
+
+@pytest.mark.parametrize("loss_dtype", [None, torch.float32])
+def test_autocast(loss_dtype):
+    hidden, weight, labels = problem(rows=20, dtype=torch.float32)
+    bias = parameter(VOCABULARY, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = linear_cross_entropy(hidden, weight, labels, bias=bias, loss_dtype=loss_dtype)
+        again = F.linear(hidden, weight, bias)
+        expected = F.cross_entropy(again, labels)
+    assert loss.dtype == expected.dtype == torch.float32
+    torch.testing.assert_close(loss, expected)
+    gradients = torch.autograd.grad(loss, (hidden, weight, bias))
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected, (hidden, weight, bias)), rtol=2e-2, atol=2e-3)
+
+
+def test_full_logits_never_exist():
+    """Nothing with a column per vocabulary entry has more rows than a chunk, or than `weight.T`."""
+    hidden, weight, labels = problem(rows=500, dtype=torch.float32)
+    sizes = []
+
+    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.shape[-1:] == (VOCABULARY,):
+                sizes.append(result.shape[0])
+            return result
+
+    with Sizes(), torch.autograd.set_multithreading_enabled(False):
+        linear_cross_entropy(hidden, weight, labels).backward()
+    assert sizes
+    assert max(sizes) <= HIDDEN
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"hidden": torch.zeros(7, 5)}, ValueError, "hidden: expected the shape"),
+        ({"hidden": torch.zeros(7, HIDDEN, dtype=torch.int64)}, TypeError, "hidden: expected a floating dtype"),
+        ({"hidden": None}, TypeError, "hidden: expected a tensor"),
+        ({"weight": torch.zeros(VOCABULARY)}, ValueError, "weight: expected the shape"),
+        ({"weight": torch.zeros(VOCABULARY, HIDDEN).half()}, TypeError, "weight: expected the dtype torch.float32"),
+        ({"weight": torch.zeros(VOCABULARY, HIDDEN, device="meta")}, ValueError, "weight: expected the device cpu"),
+        ({"labels": torch.zeros(6).long()}, ValueError, "labels: expected the shape"),
+        ({"labels": torch.zeros(7).int()}, TypeError, "labels: expected torch.int64"),
+        ({"labels": torch.full((7,), VOCABULARY)}, IndexError, f"expected 0 to 10 or ignore_index, got {VOCABULARY}"),
+        ({"labels": torch.full((7,), -1)}, IndexError, "expected 0 to 10 or ignore_index, got -1"),
+        ({"labels": torch.full((7,), 9), "valid_vocab": 9}, IndexError, "expected 0 to 8 or ignore_index, got 9"),
+        ({"bias": torch.zeros(3)}, ValueError, "bias: expected the shape"),
+        ({"vocab_bias": torch.zeros(3)}, ValueError, "vocab_bias: expected the shape"),
+        ({"scale": torch.ones(2)}, ValueError, "scale: expected a tensor of one element"),
+        ({"divisor": "2"}, TypeError, "divisor: expected a number"),
+        ({"softcap": torch.ones(1)}, TypeError, "softcap: expected a number"),
+        ({"valid_vocab": 12}, ValueError, "valid_vocab: expected 1 to 11"),
+        ({"valid_vocab": 0}, ValueError, "valid_vocab: expected 1 to 11"),
+        ({"label_smoothing": 1.5}, ValueError, "label_smoothing: expected a number from 0 to 1"),
+        ({"reduction": "average"}, ValueError, "reduction: expected one of none, mean, sum"),
+        ({"num_items": 3, "reduction": "sum"}, ValueError, "num_items"),
+        ({"num_items": torch.ones(2)}, ValueError, "num_items: expected a tensor of one element"),
+    ],
+)
+def test_errors_name_the_argument(change, error, words):
+    arguments = {
+        "hidden": torch.zeros(7, HIDDEN),
+        "weight": torch.zeros(VOCABULARY, HIDDEN),
+        "labels": torch.zeros(7, dtype=torch.int64),
+    }
+    with pytest.raises(error, match=words):
+        linear_cross_entropy(**arguments | change)

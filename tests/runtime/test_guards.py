@@ -1,0 +1,190 @@
+"""When `fusible` says no: everything that would make the fused path differ from the original statements."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
+pytest.importorskip("transformers", reason="needs transformers (the extra `runtime`)")
+
+from torch import nn  # noqa: E402
+from torch.nn.modules.module import register_module_forward_hook  # noqa: E402
+from torch.nn.utils import parametrizations, prune  # noqa: E402
+from transformers.loss import loss_utils  # noqa: E402
+
+from fusegen.runtime import coverage, fused, fusible  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("clean_runtime")
+
+LLAMA = "transformers.models.llama.modeling_llama.LlamaForCausalLM"
+
+
+class LowRankLinear(nn.Linear):
+    """What an adapter library puts in the place of a head."""
+
+
+def ask(model, **kwargs):
+    return fusible(model, model.lm_head, torch.zeros(1), **{"loss": "ForCausalLMLoss"} | kwargs)
+
+
+def low_rank(model):
+    model.lm_head.__class__ = LowRankLinear
+
+
+def forward_hook(model):
+    model.lm_head.register_forward_hook(lambda *_: None)
+
+
+def forward_pre_hook(model):
+    model.lm_head.register_forward_pre_hook(lambda *_: None)
+
+
+def backward_hook(model):
+    model.lm_head.register_full_backward_hook(lambda *_: None)
+
+
+def backward_pre_hook(model):
+    model.lm_head.register_full_backward_pre_hook(lambda *_: None)
+
+
+def replaced_forward(model):
+    model.lm_head.forward = lambda hidden: nn.Linear.forward(model.lm_head, hidden)
+
+
+def pruned(model):
+    prune.l1_unstructured(model.lm_head, "weight", amount=0.5)
+
+
+def parametrised(model):
+    parametrizations.weight_norm(model.lm_head)
+
+
+def sequential(model):
+    model.lm_head = nn.Sequential(model.lm_head)
+
+
+def on_meta(model):
+    model.lm_head.to("meta")
+
+
+def flattened_shard(model):
+    model.lm_head.weight = nn.Parameter(torch.empty(0))
+
+
+def tensor_subclass(model):
+    class Quantised(torch.Tensor):
+        pass
+
+    model.lm_head.weight = nn.Parameter(torch.Tensor._make_subclass(Quantised, model.lm_head.weight.data))
+
+
+def own_loss(model):
+    model.loss_function = lambda **kwargs: torch.zeros(())
+
+
+def wrong_stock_loss(model):
+    model.loss_function = loss_utils.ForMaskedLMLoss
+
+
+REFUSALS = {
+    low_rank: "FG512",
+    sequential: "FG512",
+    parametrised: "FG512",
+    forward_hook: "FG513",
+    forward_pre_hook: "FG513",
+    backward_hook: "FG513",
+    backward_pre_hook: "FG513",
+    replaced_forward: "FG513",
+    pruned: "FG513",
+    on_meta: "FG514",
+    flattened_shard: "FG514",
+    tensor_subclass: "FG514",
+    own_loss: "FG515",
+    wrong_stock_loss: "FG515",
+}
+
+
+def test_a_plain_model_in_training_is_fused(tiny_llama):
+    model, _ = tiny_llama
+    assert ask(model) is True
+    assert ask(model, loss=None) is True
+    assert coverage() == {LLAMA: {"fused": 2}}
+
+
+@pytest.mark.parametrize("change", REFUSALS, ids=lambda change: change.__name__)
+def test_refusals(tiny_llama, change):
+    model, _ = tiny_llama
+    change(model)
+    assert ask(model) is False
+    assert coverage() == {LLAMA: {REFUSALS[change]: 1}}
+
+
+def test_without_labels_nothing_is_asked_or_counted(tiny_llama):
+    model, _ = tiny_llama
+    assert fusible(model, model.lm_head, None) is False
+    assert coverage() == {}
+
+
+def test_a_removed_hook_no_longer_counts(tiny_llama):
+    model, _ = tiny_llama
+    handle = model.lm_head.register_forward_hook(lambda *_: None)
+    assert not ask(model)
+    handle.remove()
+    assert ask(model)
+
+
+def test_hooks_on_all_modules(tiny_llama):
+    model, _ = tiny_llama
+    handle = register_module_forward_hook(lambda *_: None)
+    try:
+        assert not ask(model)
+    finally:
+        handle.remove()
+    assert ask(model)
+
+
+def test_an_override_of_the_loss_on_the_class_wins(tiny_llama):
+    model, _ = tiny_llama
+
+    class Mine(type(model)):
+        loss_function = staticmethod(lambda *args, **kwargs: torch.zeros(()))
+
+    model.__class__ = Mine
+    assert not ask(model)
+    assert ask(model, loss=None)
+
+
+def test_a_stock_loss_that_was_patched_is_not_stock(tiny_llama, monkeypatch):
+    model, _ = tiny_llama
+    monkeypatch.setattr(loss_utils, "fixed_cross_entropy", lambda *args, **kwargs: torch.zeros(()))
+    assert not ask(model)
+
+
+def test_policy(tiny_llama):
+    model, _ = tiny_llama
+    model.eval()
+    assert not ask(model)
+    with fused():
+        assert ask(model)
+    model.train()
+    with fused(fuse="never"):
+        assert not ask(model)
+    assert coverage() == {LLAMA: {"FG511": 2, "fused": 1}}
+
+
+def test_a_reason_is_logged_once_for_a_class(tiny_llama, caplog):
+    model, _ = tiny_llama
+    forward_hook(model)
+    with caplog.at_level(logging.INFO, logger="fusegen"):
+        for _ in range(3):
+            ask(model)
+        model.eval()
+        for _ in range(3):
+            ask(model)
+    assert [(r.levelname, r.getMessage()[:37]) for r in caplog.records] == [
+        ("WARNING", "LlamaForCausalLM runs unfused: FG513 "),
+        ("INFO", "LlamaForCausalLM runs unfused: FG511 "),
+    ]
+    assert coverage() == {LLAMA: {"FG513": 3, "FG511": 3}}

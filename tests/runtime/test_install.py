@@ -1,0 +1,244 @@
+"""Putting a generated tree on real transformers classes, and taking it off."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import SourceFileLoader
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
+pytest.importorskip("transformers", reason="needs transformers (the extra `runtime`)")
+
+from transformers import LlamaForCausalLM  # noqa: E402
+
+from fusegen.runtime import InstallError, coverage, fused, install, uninstall  # noqa: E402
+from fusegen.runtime.policy import policy  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("clean_runtime")
+
+LLAMA = "transformers.models.llama.modeling_llama.LlamaForCausalLM"
+OLMO = "transformers.models.olmo.modeling_olmo"
+OLMO_FORWARD = """
+import transformers.models.olmo.modeling_olmo as _source
+
+
+class OlmoForCausalLM(_source.OlmoForCausalLM):
+    def forward(self):
+        return "generated"
+"""
+
+
+@pytest.fixture
+def olmo_not_imported(monkeypatch):
+    monkeypatch.delitem(sys.modules, OLMO, raising=False)
+    yield
+    sys.modules.pop(OLMO, None)
+
+
+def source_file(function):
+    return inspect.getsourcefile(inspect.unwrap(function))
+
+
+def loss_and_gradients(model, batch):
+    model.zero_grad()
+    output = model(**batch)
+    output.loss.backward()
+    return output, {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("extra", [{}, {"num_items_in_batch": torch.tensor(9)}])
+def test_an_installed_model_trains_the_same(tiny_llama, fused_llama, extra):
+    model, batch = tiny_llama
+    before, gradients = loss_and_gradients(model, batch | extra)
+    report = install(fused_llama, strict=True)
+    assert report.installed == (f"{LLAMA}.forward",)
+    after, fused_gradients = loss_and_gradients(model, batch | extra)
+    assert before.logits is not None
+    assert after.logits is None
+    torch.testing.assert_close(after.loss, before.loss)
+    torch.testing.assert_close(fused_gradients, gradients)
+    assert coverage() == {LLAMA: {"fused": 1}}
+
+
+def test_evaluation_keeps_its_logits(tiny_llama, fused_llama):
+    model, batch = tiny_llama
+    model.eval()
+    before = model(**batch)
+    install(fused_llama)
+    after = model(**batch)
+    torch.testing.assert_close((after.loss, after.logits), (before.loss, before.logits))
+    with fused():
+        assert model(**batch).logits is None
+    assert model(batch["input_ids"]).loss is None
+
+
+def test_the_class_stays_what_it_is_and_uninstall_restores_it(fused_llama):
+    original, signature = vars(LlamaForCausalLM)["forward"], inspect.signature(LlamaForCausalLM.forward)
+    install(fused_llama)
+    generated = vars(LlamaForCausalLM)["forward"]
+    assert generated is not original
+    assert list(inspect.signature(generated).parameters) == list(signature.parameters)
+    assert source_file(generated).startswith(str(fused_llama))
+    assert LlamaForCausalLM.__name__ == "LlamaForCausalLM"
+    again = install(fused_llama)
+    assert vars(LlamaForCausalLM)["forward"] is generated
+    assert again.installed == (f"{LLAMA}.forward",)
+    uninstall()
+    assert vars(LlamaForCausalLM)["forward"] is original
+    uninstall()
+    assert vars(LlamaForCausalLM)["forward"] is original
+
+
+def test_another_tree_replaces_the_first(write_tree, fused_llama):
+    original = vars(LlamaForCausalLM)["forward"]
+    install(fused_llama)
+    first = vars(LlamaForCausalLM)["forward"]
+    second = write_tree(folder="second", LlamaForCausalLM=inspect.getsource(inspect.getmodule(inspect.unwrap(first))))
+    install(second)
+    assert vars(LlamaForCausalLM)["forward"] not in (first, original)
+    uninstall()
+    assert vars(LlamaForCausalLM)["forward"] is original
+
+
+def test_an_importable_package_is_named(fused_llama, monkeypatch):
+    monkeypatch.syspath_prepend(fused_llama.parent)
+    assert install("tree").installed == (f"{LLAMA}.forward",)
+    uninstall()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tree"]:
+        del sys.modules[name]
+
+
+def test_drift_is_refused(write_tree):
+    original = vars(LlamaForCausalLM)["forward"]
+    tree = write_tree(sha256="0" * 64, LlamaForCausalLM="raise AssertionError('never imported')")
+    report = install(tree)
+    assert [(refused.name, refused.code) for refused in report.refused] == [(f"{LLAMA}.forward", "FG501")]
+    assert "FG501 the installed modeling file is not the one" in str(report)
+    assert vars(LlamaForCausalLM)["forward"] is original
+
+
+def test_strict_raises_before_anything_is_patched(write_tree, fused_llama, olmo_not_imported):
+    manifest = json.loads((fused_llama / "manifest.json").read_text())
+    llama = manifest["classes"][0]
+    manifest["classes"].append(llama | {"class": "NoSuchClass"})
+    manifest["classes"].append(llama | {"file": "models/none/modeling_none.py", "class": "NoneForCausalLM"})
+    (fused_llama / "manifest.json").write_text(json.dumps(manifest))
+    original = vars(LlamaForCausalLM)["forward"]
+    with pytest.raises(InstallError, match="2 refused") as error:
+        install(fused_llama, strict=True, fuse="always")
+    assert [refused.code for refused in error.value.report.refused] == ["FG503", "FG503"]
+    assert vars(LlamaForCausalLM)["forward"] is original
+    assert policy.fuse == "training"
+    assert len(install(fused_llama).installed) == 1
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+def test_a_forward_that_somebody_else_patched_is_refused(fused_llama, monkeypatch, wraps):
+    original = LlamaForCausalLM.forward
+
+    def forward(self, *args, **kwargs):
+        return original(self, *args, **kwargs)
+
+    theirs = functools.wraps(original)(forward) if wraps else forward
+    monkeypatch.setattr(LlamaForCausalLM, "forward", theirs)
+    report = install(fused_llama)
+    assert [refused.code for refused in report.refused] == ["FG502"]
+    assert vars(LlamaForCausalLM)["forward"] is theirs
+
+
+def test_uninstall_leaves_what_was_patched_on_top(fused_llama, monkeypatch, caplog):
+    monkeypatch.setattr(LlamaForCausalLM, "forward", LlamaForCausalLM.forward)
+    install(fused_llama)
+    LlamaForCausalLM.forward = on_top = lambda self: None
+    uninstall()
+    assert vars(LlamaForCausalLM)["forward"] is on_top
+    assert "patched again" in caplog.text
+
+
+def test_a_generated_module_that_fails_is_refused(write_tree, caplog):
+    original = vars(LlamaForCausalLM)["forward"]
+    report = install(write_tree(LlamaForCausalLM="raise RuntimeError('broken on purpose')"))
+    assert [refused.code for refused in report.refused] == ["FG504"]
+    assert "broken on purpose" in caplog.text
+    assert vars(LlamaForCausalLM)["forward"] is original
+
+
+def test_a_module_is_patched_when_it_is_imported(write_tree, olmo_not_imported):
+    tree = write_tree(OlmoForCausalLM=OLMO_FORWARD)
+    report = install(tree)
+    assert report.pending == (f"{OLMO}.OlmoForCausalLM.forward",)
+    assert OLMO not in sys.modules
+    module = importlib.import_module(OLMO)
+    assert module.OlmoForCausalLM.forward(None) == "generated"
+    assert install(tree).installed == report.pending
+    uninstall()
+    assert source_file(module.OlmoForCausalLM.forward) == module.__file__
+
+
+def test_a_watched_module_has_a_genuine_loader(write_tree, olmo_not_imported):
+    install(write_tree(OlmoForCausalLM=OLMO_FORWARD))
+    module = importlib.import_module(OLMO)
+    loader = module.__spec__.loader
+    assert type(loader) is SourceFileLoader
+    assert module.__loader__ is loader
+    assert not {"exec_module"} & set(vars(loader))
+    assert "class OlmoForCausalLM" in loader.get_source(OLMO)
+    assert loader.get_code(OLMO).co_filename == module.__file__
+    assert pickle.loads(pickle.dumps(module.OlmoForCausalLM)) is module.OlmoForCausalLM
+
+
+def test_a_reload_is_patched_again(write_tree, olmo_not_imported):
+    install(write_tree(OlmoForCausalLM=OLMO_FORWARD))
+    module = importlib.reload(importlib.import_module(OLMO))
+    assert module.OlmoForCausalLM.forward(None) == "generated"
+
+
+def test_threads_that_import_at_the_same_time(write_tree, olmo_not_imported):
+    tree = write_tree(OlmoForCausalLM=OLMO_FORWARD)
+
+    def work(index):
+        if index % 2:
+            install(tree)
+        return importlib.import_module(OLMO)
+
+    with ThreadPoolExecutor(8) as pool:
+        modules = set(pool.map(work, range(16), timeout=60))
+    assert len(modules) == 1
+    assert modules.pop().OlmoForCausalLM.forward(None) == "generated"
+
+
+def test_uninstall_stops_watching(write_tree, olmo_not_imported):
+    finders = list(sys.meta_path)
+    install(write_tree(OlmoForCausalLM=OLMO_FORWARD))
+    uninstall()
+    assert sys.meta_path == finders
+    module = importlib.import_module(OLMO)
+    assert source_file(module.OlmoForCausalLM.forward) == module.__file__
+
+
+def test_install_sets_the_policy(fused_llama):
+    install(fused_llama, fuse="never")
+    assert policy.fuse == "never"
+    install(fused_llama)
+    assert policy.fuse == "never"
+    uninstall()
+    assert policy.fuse == "training"
+    with pytest.raises(ValueError, match="fuse: expected one of"):
+        install(fused_llama, fuse="maybe")
+
+
+def test_a_tree_that_cannot_be_read(tmp_path, fused_llama):
+    with pytest.raises(ModuleNotFoundError, match="no_such_tree"):
+        install("no_such_tree")
+    with pytest.raises(FileNotFoundError, match="manifest"):
+        install(tmp_path)
+    (fused_llama / "manifest.json").write_text('{"schema_version": 2}')
+    with pytest.raises(ValueError, match="expected a manifest of schema 1, got 2"):
+        install(fused_llama)
