@@ -1,0 +1,434 @@
+"""Head, what follows it, and a cross-entropy over its rows: the verdict on one function.
+
+    logits = self.lm_head(h); loss = self.loss_function(logits, labels, n)   ->   Site(match, chain=())
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+from fusegen.codegen.alignment import alignment
+from fusegen.codegen.chain import Chain, peel
+from fusegen.codegen.index import FunctionBlock
+from fusegen.codegen.logit_ops.step import Refusal, Step
+from fusegen.codegen.losses import Loss, LossReader, OtherLoss
+from fusegen.codegen.members import Scope
+from fusegen.codegen.reading import Reading
+from fusegen.codegen.reasons import REASONS
+from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Aside, Head, Operation, Site, VocabularyLoss
+from fusegen.codegen.trace import CallRecord, Trace, trace
+from fusegen.codegen.uses import Uses, find_uses
+from fusegen.codegen.values import Attr, Call, Const, Global, Index, Logic, Opaque, Param, Select, Self, Slice, Store, Unary, Value, is_none, describe
+
+_VOCABULARY = re.compile(r"vocab|n_words|codebook_size|n_tokens")
+_LANGUAGE_MODEL = re.compile(r"LMHead|ForCausalLM|ForMaskedLM|ForConditionalGeneration|ForPreTraining|DoubleHeads|LMModel|CausalModel")
+_CLASSIFIER = re.compile(r"Classification|ForQuestionAnswering|MultipleChoice|NextSentence|ForCTC|Detection|Segmentation|XVector|Contrastive")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A loss call over a vocabulary, where it stands, and its chain or why there is none."""
+
+    record: CallRecord
+    loss: Loss
+    chain: Chain | Refusal
+
+
+def read_function(block: FunctionBlock, scope: Scope, losses: LossReader, file: str) -> Site | Aside | None:
+    """The site that a function is, the reason why its loss is no concern of ours, or None if it has no loss at all.
+
+    Raises `SyntaxError` if the text of the function cannot be parsed.
+    """
+    reading = Reading(scope, block.owner)
+    walked = trace(block.node, scope.resolve, stamps=scope.stamps)
+    found, others, refusals = _losses(walked, reading, losses, block.name)
+    if found or refusals:
+        return _verdict(block, walked, found, refusals, reading, file)
+    handed = _delegation(walked, reading)
+    name = f"{block.owner}.{block.name}" if block.owner else block.name
+    if handed is not None:
+        return _delegated(block, handed, file)
+    if others:
+        return Aside(name, others[0][1], others[0][0])
+    if block.name == "forward" and "labels" in block.text:
+        return Aside(name, block.line, "labels are mentioned, and no loss is computed or handed on here")
+    return None
+
+
+# -- which losses ----------------------------------------------------------------------------------------------
+
+
+def _losses(
+    walked: Trace, reading: Reading, losses: LossReader, function: str
+) -> tuple[list[_Found], list[tuple[str, int]], list[tuple[CallRecord, Refusal]]]:
+    """Vocabulary losses, other losses (what, line), and loss calls that could not be read."""
+    found: list[_Found] = []
+    others: list[tuple[str, int]] = []
+    refusals: list[tuple[CallRecord, Refusal]] = []
+    for record in _records(walked, reading):
+        read = losses.read(record.call, reading.owner)
+        line = getattr(record.call.node, "lineno", 0)
+        if isinstance(read, Refusal):
+            if _CLASSIFIER.search(reading.owner or ""):
+                others.append((f"the class is no language model ({read.detail})", line))
+            else:
+                refusals.append((record, read))
+        elif isinstance(read, OtherLoss):
+            others.append((read.what, line))
+        elif read is not None:
+            chain = peel(read.logits, reading, frozenset(_assumed(record.path)))
+            why_not = _other_vocabulary(read, chain, reading, function)
+            if why_not:
+                others.append((why_not, line))
+            else:
+                found.append(_Found(record, read, chain))
+    doubtful = [each for each in found if _is_doubtful(each, reading)]
+    if len(doubtful) < len(found):
+        # A loss of its own beside a vocabulary loss that is known: it stays as it is.
+        found = [each for each in found if each not in doubtful]
+        others += [("nothing shows that this second loss runs over a vocabulary", each.record.call.node.lineno) for each in doubtful]  # type: ignore[union-attr]
+    return found, others, refusals
+
+
+def _is_doubtful(each: _Found, reading: Reading) -> bool:
+    """Nothing but the class's name says that the loss runs over a vocabulary, and its logits have no known head."""
+    unknown = isinstance(each.chain, Refusal) and each.loss.kind == "cross_entropy"
+    return unknown and _spelled_width(each.loss.logits, reading) is None and not reading.has_head(each.loss.logits)
+
+
+def _records(walked: Trace, reading: Reading) -> list[CallRecord]:
+    """The calls of a walk, and those of helpers of this file that get logits (`self._compute_loss(logits, labels)`)."""
+    records: list[CallRecord] = []
+    for record in walked.calls:
+        records.append(record)
+        if any(reading.has_head(argument) for argument in record.call.args):
+            inner = reading.walk_inside(record.call)
+            if inner is not None:
+                records += [CallRecord(each.call, (*record.path, *each.path), record.inside or each.inside) for each in inner.calls]
+    return records
+
+
+def _assumed(path: tuple[Value, ...]) -> set[Value]:
+    return {item for test in path for item in (test.items if isinstance(test, Logic) and test.op == "and" else (test,))}
+
+
+def _other_vocabulary(loss: Loss, chain: Chain | Refusal, reading: Reading, function: str) -> str | None:
+    """Why the columns that a loss runs over are no vocabulary; None if they are, or if that is in doubt."""
+    if loss.kind != "cross_entropy":
+        return None
+    if isinstance(chain, Chain):
+        rows = reading.expand(chain.head.rows) if chain.head.rows is not None else ""
+        widths = [reading.expand(step.width) for step in chain.steps if step.width is not None and not _own_width(step.width)]
+        if any(_VOCABULARY.search(text) for text in (rows, *widths)):
+            return None
+        if rows:
+            return f"the head has {rows} rows, which is no vocabulary"
+        return f"the loss runs over {widths[0]} classes" if widths else None
+    width = _spelled_width(loss.logits, reading)
+    if width is not None:
+        return None if _VOCABULARY.search(width) else f"the loss runs over {width} classes"
+    if isinstance(loss.labels, Call) and loss.labels.func == Global("torch.arange"):
+        return "the labels are positions in the batch (a contrastive loss)"
+    owner = reading.owner or ""
+    if chain.code == "FG206" and function != "forward" and _LANGUAGE_MODEL.search(owner):
+        return None
+    if _LANGUAGE_MODEL.search(owner) and not _CLASSIFIER.search(owner) and chain.code not in ("FG206", "FG101"):
+        return None
+    if _LANGUAGE_MODEL.search(owner) and not _CLASSIFIER.search(owner) and "label" in describe(loss.labels):
+        return None
+    return "nothing shows that the loss runs over a vocabulary"
+
+
+def _spelled_width(logits: Value, reading: Reading) -> str | None:
+    match logits:
+        case Call(Attr(base, "view" | "reshape"), (*_, width), ()):
+            return reading.expand(width) if not _own_width(width) else _spelled_width(base, reading)
+        case Call(Attr(base, "float" | "contiguous" | "to"), _, _) | Index(base, _):
+            return _spelled_width(base, reading)
+    return None
+
+
+def _own_width(width: Value) -> bool:
+    """`logits.size(-1)` and `logits.shape[-1]`: the head's own width."""
+    match width:
+        case Const(-1) | Call(Attr(_, "size"), (Const(-1 | 2),)) | Index(Attr(_, "shape"), Const(-1 | 2)):
+            return True
+    return False
+
+
+# -- the verdict -----------------------------------------------------------------------------------------------
+
+
+def _verdict(
+    block: FunctionBlock,
+    walked: Trace,
+    found: list[_Found],
+    refusals: list[tuple[CallRecord, Refusal]],
+    reading: Reading,
+    file: str,
+) -> Site:
+    described = tuple(_describe(each, reading) for each in found)
+    chains = [each.chain for each in found if isinstance(each.chain, Chain)]
+    given = {test for each in found for test in _assumed(each.record.path)}
+    uses = find_uses(walked, chains, {each.record.call for each in found}, given, reading) if chains else Uses()
+    refusal = _first_refusal(found, refusals, reading, uses)
+    first = next((each.record.call for each in found if isinstance(each.chain, Chain)), None)
+    call = first or (found[0].record.call if found else refusals[0][0].call)
+    guards = [*dict.fromkeys([*(guard for each in found for guard in _guards(each, reading)), *uses.guards])]
+    return Site(
+        **_place(block, call.node, file),
+        verdict=REJECT if refusal else MATCH,
+        losses=described,
+        guards=tuple(guards),
+        uses=tuple(uses.found),
+        code=refusal.code if refusal else None,
+        reason=f"{REASONS[refusal.code].summary}: {refusal.detail}" if refusal else None,
+        excerpt=_excerpt(block, refusal.node) if refusal else None,
+        at_line=getattr(refusal.node, "lineno", call.node.lineno) if refusal else None,  # type: ignore[union-attr]
+        at_column=getattr(refusal.node, "col_offset", call.node.col_offset) if refusal else None,  # type: ignore[union-attr]
+    )
+
+
+def _first_refusal(
+    found: list[_Found], refusals: list[tuple[CallRecord, Refusal]], reading: Reading, uses: Uses
+) -> Refusal | None:
+    for each in found:
+        if isinstance(each.chain, Refusal) and each.record.inside is None:
+            return each.chain
+        if each.record.inside is not None or isinstance(each.chain, Refusal):
+            code = "FG301" if each.record.inside in ("for", "while", "comprehension") else "FG204"
+            return Refusal(code, each.record.call.node, f"inside `{each.record.inside}`")
+        mask = next((step for step in each.chain.steps if step.op == "mask"), None)
+        if mask is not None:
+            return Refusal("FG203", mask.node, f"`{describe(mask.arguments[0][1])}`")
+        met = alignment(each.loss, each.chain)
+        if isinstance(met, Refusal):
+            return met
+        shape = _wrong_shape(each)
+        if shape is not None:
+            return shape
+        if each.loss.spelling.startswith("nll_loss") and _is_read_again(each, uses):
+            assert uses.refusal is not None
+            return Refusal("FG304", uses.refusal.node, uses.refusal.detail)
+    if refusals:
+        return refusals[0][1]
+    return uses.refusal
+
+
+def _is_read_again(each: _Found, uses: Uses) -> bool:
+    return uses.refusal is not None
+
+
+def _wrong_shape(each: _Found) -> Refusal | None:
+    """A cross-entropy written by hand must get one row of logits per label."""
+    if each.loss.kind != "cross_entropy" or not isinstance(each.chain, Chain):
+        return None
+    flat = any(step.width is not None or _is_mask(step) for step in each.chain.steps)
+    return None if flat else Refusal("FG306", each.loss.call.node, f"`{describe(each.loss.logits)}` is not flattened")
+
+
+def _is_mask(step: Step) -> bool:
+    return step.op == "token_select" and not isinstance(step.arguments[0][1], Slice)
+
+
+def _guards(each: _Found, reading: Reading) -> list[str]:
+    """Conditions of the chain, and that the width which the loss names is the head's."""
+    if not isinstance(each.chain, Chain):
+        return []
+    guards = [describe(guard) for guard in each.chain.guards]
+    rows = each.chain.head.rows
+    sliced = any(step.op == "vocab_slice" for step in each.chain.steps)
+    widths = [step.width for step in each.chain.steps if step.width is not None]
+    if each.loss.vocab_size is not None:
+        widths.append(each.loss.vocab_size)
+    for width in widths:
+        if rows is not None and not sliced and not _own_width(width) and reading.expand(width) != reading.expand(rows):
+            guards.append(f"{describe(width)} == {each.chain.head.linear}.out_features")
+    return guards
+
+
+def _describe(each: _Found, reading: Reading) -> VocabularyLoss:
+    chain = each.chain
+    met = alignment(each.loss, chain) if isinstance(chain, Chain) else None
+    node = each.record.call.node
+    vocab_size = each.loss.vocab_size
+    if vocab_size is None and isinstance(chain, Chain):
+        vocab_size = next((step.width for step in chain.steps if step.width is not None), None)
+    return VocabularyLoss(
+        kind=each.loss.kind,
+        call=each.loss.spelling,
+        labels=met if isinstance(met, str) else ("preshifted" if each.loss.preshifted else _default_alignment(each.loss)),
+        label_source=" or ".join(dict.fromkeys(describe(source) for source in _sources_of(each.loss.labels))),
+        vocab_size=describe(vocab_size) if vocab_size is not None else None,
+        keywords=tuple((name, _spelled(name, value, each.loss)) for name, value in each.loss.keywords),
+        head=_head(chain, reading) if isinstance(chain, Chain) else None,
+        chain=tuple(_operation(step) for step in reversed(chain.steps) if step.op) if isinstance(chain, Chain) else (),
+        line=getattr(node, "lineno", 0),
+        column=getattr(node, "col_offset", 0),
+    )
+
+
+def _default_alignment(loss: Loss) -> str:
+    return {"causal": "shifted", "masked": "aligned"}.get(loss.kind, "unknown")
+
+
+def _sources_of(labels: Value) -> list[Value]:
+    """The values that labels start as, below moves, views, slices and branches."""
+    match labels:
+        case Call(Attr(base, name), _, _) if name != "pop":
+            return _sources_of(base)
+        case Index(base, _):
+            return _sources_of(base)
+        case Select(_, then, other):
+            return _sources_of(then) + _sources_of(other)
+        case Store(base, _, _):
+            return _sources_of(base)
+        case Opaque(_, _, parts):
+            return [source for part in parts[:1] for source in _sources_of(part)]
+    return [labels]
+
+
+def _spelled(name: str, value: Value, loss: Loss) -> str:
+    """A keyword of the loss (or of the criterion behind it) as it is written at the call."""
+    for call in (loss.call, loss.call.func):
+        for keyword in getattr(call.node, "keywords", ()):
+            if keyword.arg == (None if name == "**" else name):
+                return ast.unparse(keyword.value)
+    return describe(value)
+
+
+def _operation(step: Step) -> Operation:
+    return Operation(
+        step.op,
+        tuple((name, _argument(value)) for name, value in step.arguments),
+        describe(step.when) if step.when is not None else None,
+        getattr(step.node, "lineno", 0),
+    )
+
+
+def _argument(value: Value) -> str:
+    text = describe(value)
+    return text.removeprefix("torch.") if isinstance(value, Global) else text
+
+
+def _head(chain: Chain, reading: Reading) -> Head:
+    outer = chain.outer.base if isinstance(chain.outer, Index) else chain.outer
+    expression = describe(outer.func) if isinstance(outer, Call) else chain.head.linear
+    return Head(
+        expression=expression,
+        linear=chain.head.linear,
+        hidden=_hidden_text(chain),
+        rows=reading.expand(chain.head.rows) if chain.head.rows is not None else None,
+        bias=chain.head.bias,
+        before=_before(chain.head.hidden, expression, outer) if isinstance(outer, Call) else (),
+        line=getattr((outer or chain.head.value).node, "lineno", 0),
+    )
+
+
+def _hidden_text(chain: Chain) -> str:
+    """What is handed to the head (to the composite one, where the linear is inside), as written."""
+    call = (chain.outer.base if isinstance(chain.outer, Index) else chain.outer) or chain.head.value
+    node = call.node
+    if isinstance(node, ast.Call) and node.args:
+        return ast.unparse(node.args[0])
+    return describe(chain.head.hidden)
+
+
+def _before(hidden: Value, head: str, outer: Call) -> tuple[str, ...]:
+    """The modules and functions that a composite head applies before its linear, first applied first."""
+    names: list[str] = []
+    while isinstance(hidden, Call) and hidden not in outer.args:
+        function = hidden.func
+        name = describe(function)
+        if not (isinstance(function, Global) or name.startswith(f"{head}.")):
+            break
+        names.append(name)
+        if not hidden.args:
+            break
+        hidden = hidden.args[0]
+    return tuple(reversed(names))
+
+
+# -- labels handed on ------------------------------------------------------------------------------------------
+
+
+def _delegation(walked: Trace, reading: Reading) -> Call | None:
+    """A call of an inner module that gets labels and whose loss (or first result) is used."""
+    for record in walked.calls:
+        call = record.call
+        place = call.func
+        while isinstance(place, Attr | Index):
+            place = place.base
+        if not isinstance(call.func, Attr | Index) or place != Self() or not _gets_labels(call):
+            continue
+        owner = reading.owner or ""
+        own_method = call.func.base == Self() and reading.scope.index.method(owner, call.func.name) is not None if isinstance(call.func, Attr) else False
+        if call.func == Attr(Self(), "loss_function") or (own_method and (not _names_a_loss(call.func) or _CLASSIFIER.search(owner))):
+            continue
+        used = {Attr(call, "loss"), Index(call, Const(0)), Attr(call, "lm_loss"), *((call,) if own_method else ())}
+        returned = [sink.value for sink in walked.sinks if sink.kind == "return"]
+        if any(value == call or _contains(value, used, call) for value in returned):
+            return call
+    return None
+
+
+def _names_a_loss(function: Value) -> bool:
+    return isinstance(function, Attr) and ("loss" in function.name or "nll" in function.name)
+
+
+def _gets_labels(call: Call) -> bool:
+    named = any(name is not None and name.endswith("labels") and not is_none(value) for name, value in call.keywords)
+    return named or any(isinstance(argument, Param) and argument.name == "labels" for argument in call.args)
+
+
+def _contains(value: Value, wanted: set[Value], call: Call) -> bool:
+    seen: set[int] = set()
+
+    def search(part: Value) -> bool:
+        if id(part) in seen:
+            return False
+        seen.add(id(part))
+        if part in wanted:
+            return True
+        return part != call and any(search(child) for child in part.children())
+
+    return search(value)
+
+
+def _delegated(block: FunctionBlock, call: Call, file: str) -> Site:
+    target = describe(call.func)
+    return Site(
+        **_place(block, call.node, file),
+        verdict=DELEGATED,
+        reason=f"`{target}` gets the labels and computes the loss",
+        delegated_to=target,
+    )
+
+
+# -- places ----------------------------------------------------------------------------------------------------
+
+
+def _place(block: FunctionBlock, node: ast.AST | None, file: str) -> dict:  # type: ignore[type-arg]
+    model = file.split("/")[1] if file.count("/") >= 2 else file.removesuffix(".py")
+    owner = block.owner or ""
+    qualified = f"{model}.{owner}.{block.name}" if owner else f"{model}.{block.name}"
+    return {
+        "id": qualified,
+        "model": model,
+        "file": file,
+        "class_name": owner,
+        "method": block.name,
+        "line": getattr(node, "lineno", block.line),
+        "column": getattr(node, "col_offset", 0),
+        "def_line": block.node.lineno,
+    }
+
+
+def _excerpt(block: FunctionBlock, node: ast.AST | None) -> str | None:
+    line = getattr(node, "lineno", None)
+    lines = block.text.splitlines()
+    if line is None or not 0 <= line - block.line < len(lines):
+        return None
+    return lines[line - block.line].strip()

@@ -1,0 +1,202 @@
+"""A fast text pass over a modeling file: its classes, functions and imports, each parsed only when asked for.
+
+Splitting at the lines that start a definition costs a hundredth of parsing them. Where the split is wrong
+(a string that holds such a line at the margin), a block fails to parse, and the whole file is parsed
+instead: slower, never different.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+_TOP = re.compile(r"^(?:class[ \t]+(\w+)|(?:async[ \t]+)?def[ \t]+(\w+)|@|[^\s#)\]}])", re.MULTILINE)
+_METHOD = re.compile(r"^([ \t]+)(?:async[ \t]+)?def[ \t]+(\w+)|^([ \t]+)@", re.MULTILINE)
+
+_IMPORTING = ("import ", "from ", "if ", "elif ", "else:", "try:", "except", "finally:")
+
+
+@dataclass(slots=True)
+class Block:
+    """The text of one definition and the line that its first character stands on."""
+
+    text: str
+    line: int
+
+
+class FunctionBlock:
+    """A function or method that is parsed on first use."""
+
+    def __init__(self, name: str, owner: str | None, block: Block, node: ast.FunctionDef | None = None) -> None:
+        self.name = name
+        self.owner = owner
+        self._block = block
+        if node is not None:
+            self.__dict__["node"] = node
+
+    @property
+    def text(self) -> str:
+        return self._block.text
+
+    @property
+    def line(self) -> int:
+        return self._block.line
+
+    @cached_property
+    def node(self) -> ast.FunctionDef:
+        """The definition with the line numbers of the file. Raises `SyntaxError` if the text is not one function."""
+        indented = self._block.text[:1] in " \t"
+        # Empty lines before the text give every node its line in the file.
+        start = "\n" * (self._block.line - 2) + "class _:\n" if indented else "\n" * (self._block.line - 1)
+        tree = ast.parse(start + self._block.text)
+        body = tree.body[0].body if indented else tree.body  # type: ignore[attr-defined]
+        if len(body) != 1 or not isinstance(body[0], ast.FunctionDef):
+            raise SyntaxError(f"the text of {self.name} at line {self.line} is not one function")
+        return body[0]
+
+
+class ClassBlock:
+    """A class: its methods are told apart on first use, its header and each method parsed on first use."""
+
+    def __init__(self, name: str, block: Block, methods: dict[str, FunctionBlock] | None = None) -> None:
+        self.name = name
+        self.block = block
+        if methods is not None:
+            self.__dict__["methods"] = methods
+
+    @property
+    def text(self) -> str:
+        return self.block.text
+
+    @cached_property
+    def methods(self) -> dict[str, FunctionBlock]:
+        """The functions in the class body, the last one where a name stands twice."""
+        text = self.text
+        found = list(_METHOD.finditer(text))
+        indent = next((match.group(1) or match.group(3) for match in found), "")
+        starts: list[tuple[int, str]] = []
+        decorated_from: int | None = None
+        for match in found:
+            if (match.group(1) or match.group(3)) != indent:
+                continue
+            if match.group(2) is None:
+                decorated_from = match.start() if decorated_from is None else decorated_from
+            else:
+                starts.append((match.start() if decorated_from is None else decorated_from, match.group(2)))
+                decorated_from = None
+        methods: dict[str, FunctionBlock] = {}
+        line, seen = self.block.line, 0
+        for number, (start, name) in enumerate(starts):
+            line += text.count("\n", seen, start)
+            seen = start
+            end = starts[number + 1][0] if number + 1 < len(starts) else len(text)
+            methods[name] = FunctionBlock(name, self.name, Block(text[start:end], line))
+        return methods
+
+    @cached_property
+    def bases(self) -> tuple[str, ...]:
+        """The base classes as they are spelled: `("nn.Module",)`."""
+        if "(" not in self.text.split("\n", 1)[0]:
+            return ()
+        tree = ast.parse(_header_only(self.text[self.text.index("class ") :]) + "\n    pass")
+        node = tree.body[0]
+        assert isinstance(node, ast.ClassDef)
+        return tuple(ast.unparse(base) for base in node.bases)
+
+
+def _header_only(text: str) -> str:
+    depth = 0
+    for position, character in enumerate(text):
+        depth += (character in "([") - (character in ")]")
+        if character == ":" and depth == 0:
+            return text[: position + 1]
+    return text
+
+
+class FileIndex:
+    """What a modeling file defines, found by text. `whole()` rebuilds it from a full parse."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.classes: dict[str, ClassBlock] = {}
+        self.functions: dict[str, FunctionBlock] = {}
+        self._margin: list[tuple[int, int]] = []
+        self._split()
+
+    def _split(self) -> None:
+        starts = [(match.start(), match.group(1), match.group(2)) for match in _TOP.finditer(self.text)]
+        line, seen = 1, 0
+        decorated_from: int | None = None
+        for number, (start, class_name, function_name) in enumerate(starts):
+            end = starts[number + 1][0] if number + 1 < len(starts) else len(self.text)
+            if class_name or function_name:
+                line += self.text.count("\n", seen, start)
+                seen = start
+                if class_name:
+                    self.classes[class_name] = ClassBlock(class_name, Block(self.text[start:end], line))
+                else:
+                    first = start if decorated_from is None else decorated_from
+                    first_line = line - self.text.count("\n", first, start)
+                    self.functions[function_name] = FunctionBlock(function_name, None, Block(self.text[first:end], first_line))
+                decorated_from = None
+            elif self.text[start] == "@":
+                decorated_from = start if decorated_from is None else decorated_from
+            elif decorated_from is None:
+                self._margin.append((start, end))
+
+    @cached_property
+    def imports(self) -> dict[str, str]:
+        """Names that module-level imports bind, to what they stand for; relative ones start with dots."""
+        names: dict[str, str] = {}
+        pieces = "".join(self.text[start:end] for start, end in self._margin if self.text.startswith(_IMPORTING, start))
+        for node in ast.walk(ast.parse(pieces)):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    names[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else alias.name.split(".")[0]
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    names[alias.asname or alias.name] = f"{'.' * node.level}{node.module or ''}.{alias.name}"
+        return names
+
+    @classmethod
+    def whole(cls, text: str) -> FileIndex:
+        """The same index from a parse of the whole file. Raises `SyntaxError` if the file is not Python."""
+        index = cls.__new__(cls)
+        index.text, index.classes, index.functions, index._margin = text, {}, {}, []
+        lines = text.splitlines(keepends=True)
+        tree = ast.parse(text)
+        for node in tree.body:
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+            block = Block("".join(lines[first - 1 : node.end_lineno]), first)
+            if isinstance(node, ast.FunctionDef):
+                index.functions[node.name] = FunctionBlock(node.name, None, block, node)
+            elif isinstance(node, ast.ClassDef):
+                methods: dict[str, FunctionBlock] = {}
+                for item in node.body:
+                    if isinstance(item, ast.FunctionDef):
+                        start = min([item.lineno, *(d.lineno for d in item.decorator_list)])
+                        piece = Block("".join(lines[start - 1 : item.end_lineno]), start)
+                        methods[item.name] = FunctionBlock(item.name, node.name, piece, item)
+                own = Block("".join(lines[node.lineno - 1 : node.end_lineno]), node.lineno)
+                index.classes[node.name] = ClassBlock(node.name, own, methods)
+            elif isinstance(node, ast.Import | ast.ImportFrom | ast.If | ast.Try):
+                start = sum(len(line) for line in lines[: first - 1])
+                index._margin.append((start, start + len(block.text)))
+        return index
+
+    def mro(self, name: str) -> list[ClassBlock]:
+        """The class and its bases that stand in this file, nearest first."""
+        found: list[ClassBlock] = []
+        queue = [name]
+        while queue:
+            block = self.classes.get(queue.pop(0))
+            if block is not None and block not in found:
+                found.append(block)
+                queue.extend(block.bases)
+        return found
+
+    def method(self, class_name: str, method: str) -> FunctionBlock | None:
+        """The method that an instance of the class runs, if the class or a base in this file defines it."""
+        return next((block.methods[method] for block in self.mro(class_name) if method in block.methods), None)

@@ -1,0 +1,28 @@
+"""Copies and views that change no entry: `.contiguous()`, `.view(-1, vocab_size)`, `.reshape(-1, n)`, `.clone()`."""
+
+from __future__ import annotations
+
+from fusegen.codegen.logit_ops.step import Kinds, Refusal, Step
+from fusegen.codegen.values import Attr, Call, Const, Global, Sequence, Value, describe
+
+
+def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
+    match value:
+        case Call(Attr(logits, "contiguous" | "clone"), (), ()):
+            return Step("", logits, (), value.node)
+        case Call(Attr(logits, "view" | "reshape"), arguments, ()) | Call(Global("torch.reshape"), (logits, *arguments), ()):
+            shape = arguments[0].items if len(arguments) == 1 and isinstance(arguments[0], Sequence) else tuple(arguments)
+            if len(shape) == 2 or (len(shape) > 2 and kinds.is_full_width(logits, shape[-1])):
+                return Step("", logits, (), value.node, rows=True, width=shape[-1])
+            return _refuse(value, kinds)
+        case Call(Attr(logits, "flatten"), (Const(0), Const(1 | -2)), ()):
+            return Step("", logits, (), value.node, rows=True, width=Const(-1))
+        case Call(Attr(_, "transpose" | "permute" | "squeeze" | "unsqueeze" | "flatten" | "swapaxes" | "movedim"), _, _):
+            return _refuse(value, kinds)
+    return None
+
+
+def _refuse(value: Value, kinds: Kinds) -> Refusal | None:
+    if not kinds.has_head(value):
+        return None
+    return Refusal("FG104", value.node, f"`{describe(value)}` gives the logits another shape than one row per label")

@@ -1,0 +1,177 @@
+"""Read a call as a cross-entropy: the stock losses behind `self.loss_function`, `CrossEntropyLoss`, `F.cross_entropy`.
+
+    self.loss_function(logits=l, labels=y, vocab_size=n, **kwargs)   ->  Loss("causal", logits=l, labels=y, ...)
+    CrossEntropyLoss(ignore_index=-100)(l.view(-1, n), y.view(-1))   ->  Loss("cross_entropy", ...)
+
+What `self.loss_function` means depends on the class: transformers looks its name up in `LOSS_MAPPING`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+from fusegen.codegen.logit_ops.step import Refusal
+from fusegen.codegen.members import Criterion, Plain, Scope
+from fusegen.codegen.values import Attr, Call, Const, Global, Index, Self, Starred, Value, is_none, describe
+
+# Used where the scanned tree has no readable loss/loss_utils.py: the entries of 4.56 that all releases share.
+DEFAULT_MAPPING = {
+    "ForCausalLM": "ForCausalLMLoss",
+    "ForMaskedLM": "ForMaskedLMLoss",
+    "ForQuestionAnswering": "ForQuestionAnsweringLoss",
+    "ForSequenceClassification": "ForSequenceClassificationLoss",
+    "ForTokenClassification": "ForTokenClassification",
+    "ForSegmentation": "ForSegmentationLoss",
+    "ForObjectDetection": "ForObjectDetectionLoss",
+    "ForConditionalGeneration": "ForCausalLMLoss",
+}
+
+_KINDS = {"ForCausalLMLoss": "causal", "ForMaskedLMLoss": "masked"}
+_STOCK_PARAMETERS = ("logits", "labels", "vocab_size", "num_items_in_batch", "ignore_index")
+_CRITERION_PARAMETERS = ("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing")
+_FUNCTIONAL = {"torch.nn.functional.cross_entropy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A cross-entropy call. `kind` is `causal`, `masked` or `cross_entropy`; keywords exclude logits, labels, vocab_size."""
+
+    kind: str
+    spelling: str
+    call: Call
+    logits: Value
+    labels: Value
+    vocab_size: Value | None
+    keywords: tuple[tuple[str, Value], ...]
+    preshifted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OtherLoss:
+    """A loss that is not a cross-entropy over a vocabulary, and which one it is."""
+
+    what: str
+
+
+def loss_mapping(source: bytes | None) -> dict[str, str]:
+    """`LOSS_MAPPING` of a tree's loss/loss_utils.py as names; the default where it cannot be read."""
+    try:
+        tree = ast.parse(source or b"")
+    except SyntaxError:
+        return dict(DEFAULT_MAPPING)
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="LOSS_MAPPING")], value=ast.Dict(keys=keys, values=values)):
+                return {
+                    key.value: ast.unparse(value)
+                    for key, value in zip(keys, values, strict=True)
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str)
+                }
+    return dict(DEFAULT_MAPPING)
+
+
+class LossReader:
+    """Reads the loss calls of one file."""
+
+    def __init__(self, scope: Scope, mapping: dict[str, str]) -> None:
+        self.scope = scope
+        self.mapping = mapping
+
+    def read(self, call: Call, owner: str | None) -> Loss | OtherLoss | Refusal | None:
+        """`call` as a loss of class `owner`; None if it is no loss call at all."""
+        match call:
+            case Call(Attr(Self(), "loss_function")):
+                return self._stock(call, owner)
+            case Call(Call(Global("torch.nn.CrossEntropyLoss")) as made):
+                return self._cross_entropy(call, made, "CrossEntropyLoss")
+            case Call(Global("torch.nn.functional.cross_entropy")):
+                return self._cross_entropy(call, call, "nn.functional.cross_entropy")
+            case Call(Global("torch.nn.functional.nll_loss"), (scores, *_)):
+                return self._negative_log_likelihood(call, scores)
+            case Call(Attr() | Index() as place) if owner is not None:
+                members = self.scope.at(owner, place)
+                if members and all(isinstance(member, Criterion) for member in members):
+                    made = members[0].made  # type: ignore[union-attr]
+                    if len(members) == 1:
+                        return self._cross_entropy(call, made, describe(place))
+                    return Refusal("FG302", call.node, f"`{describe(place)}` may be one of several criteria")
+        return None
+
+    def kind_of(self, owner: str | None) -> str:
+        """The loss function that transformers gives a class: `PreTrainedModel.loss_type` by name."""
+        if owner is not None:
+            for member in self.scope.members(owner).get("loss_type", ()):
+                if isinstance(member, Plain) and isinstance(member.value, Const):
+                    return self.mapping.get(str(member.value.value), "ForCausalLMLoss")
+            if owner in self.mapping:
+                return self.mapping[owner]
+            found = re.findall(f"({'|'.join(self.mapping)})", owner)
+            if found:
+                return self.mapping[found[0]]
+        return self.mapping.get("ForCausalLM", "ForCausalLMLoss")
+
+    def _stock(self, call: Call, owner: str | None) -> Loss | OtherLoss | Refusal:
+        name = self.kind_of(owner)
+        if owner is not None and "loss_function" in self.scope.members(owner):
+            assigned = self.scope.members(owner)["loss_function"]
+            if len(assigned) != 1 or not isinstance(assigned[0], Plain):
+                return Refusal("FG302", call.node, "`self.loss_function` is set to something unknown in `__init__`")
+            name = describe(assigned[0].value).rsplit(".", 1)[-1]
+        if owner is not None and self.scope.index.method(owner, "loss_function") is not None:
+            return Refusal("FG302", call.node, "the class defines a `loss_function` of its own")
+        kind = _KINDS.get(name)
+        if kind is None:
+            return OtherLoss(name) if name in self.mapping.values() else Refusal("FG302", call.node, f"`self.loss_function` is `{name}`")
+        if any(isinstance(argument, Starred) for argument in call.args) or len(call.args) > len(_STOCK_PARAMETERS):
+            return Refusal("FG302", call.node, "the loss is called with positional arguments that cannot be told apart")
+        given: dict[str, Value] = dict(zip(_STOCK_PARAMETERS, call.args, strict=False))
+        extra: list[tuple[str, Value]] = []
+        for keyword, value in call.keywords:
+            if keyword is None:
+                extra.append(("**", value))
+            else:
+                given[keyword] = value
+        logits, labels, shifted = given.pop("logits", None), given.pop("labels", None), given.get("shift_labels")
+        vocab_size = given.pop("vocab_size", None)
+        preshifted = kind == "causal" and shifted is not None and not is_none(shifted)
+        effective = shifted if preshifted else labels
+        if logits is None or effective is None or is_none(effective):
+            return Refusal("FG302", call.node, "the loss is called without `logits` or `labels`")
+        if vocab_size is None:
+            return OtherLoss("`self.loss_function` is called without `vocab_size`, so it is no stock vocabulary loss")
+        return Loss(kind, "self.loss_function", call, logits, effective, vocab_size, (*given.items(), *extra), preshifted)
+
+    def _cross_entropy(self, call: Call, made: Call, spelling: str) -> Loss | Refusal:
+        functional = made is call
+        logits, labels = call.argument(0, "input"), call.argument(1, "target")
+        if logits is None or labels is None or (not functional and (len(call.args) > 2 or any(k is None for k, _ in call.keywords))):
+            return Refusal("FG302", call.node, "the loss is called with arguments that cannot be told apart")
+        given: dict[str, Value] = dict(zip(_CRITERION_PARAMETERS, made.args[2:] if functional else made.args, strict=False))
+        for keyword, value in made.keywords:
+            if keyword is None:
+                return Refusal("FG305", made.node, "the criterion is made with `**` arguments")
+            if keyword not in ("input", "target"):
+                given[keyword] = value
+        unknown = [name for name in given if name not in _CRITERION_PARAMETERS or name in ("size_average", "reduce")]
+        if unknown:
+            return Refusal("FG305", made.node, f"`{unknown[0]}` is no argument that the kernel takes")
+        return Loss("cross_entropy", spelling, call, logits, labels, None, tuple(given.items()))
+
+    def _negative_log_likelihood(self, call: Call, scores: Value) -> Loss | Refusal | OtherLoss:
+        match scores:
+            case Call(Global("torch.nn.functional.log_softmax" | "torch.log_softmax")):
+                logits, dim = scores.argument(0, "input"), scores.argument(1, "dim")
+            case Call(Attr(logits, "log_softmax")):
+                dim = scores.argument(0, "dim")
+            case _:
+                return OtherLoss("nll_loss of something that is no log_softmax")
+        labels = call.argument(1, "target")
+        if logits is None or labels is None or dim != Const(-1):
+            return Refusal("FG302", call.node, "nll_loss of a log_softmax whose dimension is not -1")
+        keywords = tuple((name, value) for name, value in call.keywords if name not in (None, "input", "target"))
+        if len(call.args) > 2 or any(name not in ("ignore_index", "reduction", "weight") for name, _ in keywords):
+            return Refusal("FG305", call.node, "nll_loss with arguments that the kernel does not take")
+        dtype = scores.keyword("dtype")
+        return Loss("cross_entropy", "nll_loss(log_softmax)", call, logits, labels, None, (*keywords, *((("dtype", dtype),) if dtype else ())))  # type: ignore[arg-type]

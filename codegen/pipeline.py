@@ -1,0 +1,164 @@
+"""From sources to outcomes: which functions to read, in which process, and the one place that catches.
+
+A bug in fusegen shows as a `Failure` of one file; the rest of the scan goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import multiprocessing
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING
+
+from fusegen.codegen.fusions import linear_cross_entropy
+from fusegen.codegen.index import FileIndex, FunctionBlock
+from fusegen.codegen.losses import LossReader, loss_mapping
+from fusegen.codegen.members import Scope
+from fusegen.codegen.records import Aside, Failure, FileReport, ScanReport, Site
+
+if TYPE_CHECKING:
+    from fusegen.codegen.cache import Cache
+    from fusegen.codegen.sources import Source
+
+# A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
+RULES_VERSION = "1"
+
+_LOSS_MARKS = ("CrossEntropyLoss", "cross_entropy(", "loss_function(", "nll_loss(")
+_CLASSIFIER = re.compile(r"For\w*(Classification|QuestionAnswering|MultipleChoice|NextSentence|Segmentation|Detection)")
+
+
+def scan(
+    source: Source,
+    *,
+    jobs: int | None = None,
+    cache: Cache | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    models: tuple[str, ...] = (),
+) -> ScanReport:
+    """Read every modeling file of `source` and give its sites, in path order.
+
+    `jobs` processes (default: one per processor) do the reading; `cache` saves files that have not changed;
+    `progress` is told (files done, files in all); `models` limits the scan to these model folders.
+    """
+    paths = [path for path in source.paths() if not models or path.split("/")[1] in models]
+    mapping = loss_mapping(source.read("loss/loss_utils.py"))
+    found: dict[str, FileReport] = {}
+    digests: dict[str, str] = {}
+    if cache is not None:
+        salt = repr(sorted(mapping.items())).encode()
+        for path in paths:
+            content = source.read(path)
+            if content is not None:
+                digests[path] = hashlib.sha256(content + salt).hexdigest()
+                known = cache.get(path, digests[path])
+                if known is not None:
+                    found[path] = known
+    missing = [path for path in paths if path not in found]
+    for number, report in enumerate(_read_all(source, missing, mapping, jobs or os.cpu_count() or 1), start=1):
+        found[report.path] = report
+        if cache is not None and report.path in digests and not report.failures:
+            cache.put(report.path, digests[report.path], report)
+        if progress is not None:
+            progress(len(paths) - len(missing) + number, len(paths))
+    if cache is not None and missing:
+        cache.save()
+    return ScanReport(source.package, source.version, tuple(found[path] for path in paths))
+
+
+def _read_all(source: Source, paths: list[str], mapping: dict[str, str], jobs: int):  # type: ignore[no-untyped-def]
+    jobs = min(jobs, max(1, len(paths) // 8))
+    if jobs == 1:
+        for path in paths:
+            yield _read_path(source, path, mapping)
+        return
+    # fork shares what is imported already; elsewhere processes start afresh.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    chunks = [paths[start :: jobs * 8] for start in range(jobs * 8)]
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        for future in [pool.submit(_read_chunk, source, chunk, mapping) for chunk in chunks if chunk]:
+            yield from future.result()
+
+
+def _read_chunk(source: Source, paths: list[str], mapping: dict[str, str]) -> list[FileReport]:
+    # Syntax trees have no cycles; looking for some costs a fifth of the time.
+    gc.disable()
+    return [_read_path(source, path, mapping) for path in paths]
+
+
+def _read_path(source: Source, path: str, mapping: dict[str, str]) -> FileReport:
+    try:
+        content = source.read(path)
+        if content is None:
+            return FileReport(path, failures=(Failure(path, 0, "the file vanished while it was scanned"),))
+        return read_file(path, content.decode("utf-8"), mapping)
+    except SyntaxError as error:
+        return FileReport(path, failures=(Failure(path, error.lineno or 0, f"not Python: {error.msg}"),))
+    except (UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
+        return FileReport(path, failures=(Failure(path, 0, f"cannot be read: {error}"),))
+
+
+def read_file(path: str, text: str, mapping: dict[str, str]) -> FileReport:
+    """The sites of one modeling file. Raises `SyntaxError` if it is not Python."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    mentions = "labels" in text or "loss" in text
+    if not mentions:
+        return FileReport(path)
+    try:
+        return _read_index(path, FileIndex(text), mapping)
+    except SyntaxError:
+        # The text pass cut in a wrong place (or the file is no Python at all, which shows now).
+        return _read_index(path, FileIndex.whole(text), mapping)
+
+
+def _read_index(path: str, index: FileIndex, mapping: dict[str, str]) -> FileReport:
+    scope = Scope(index)
+    losses = LossReader(scope, mapping)
+    sites: list[Site] = []
+    asides: list[Aside] = []
+    failures: list[Failure] = []
+    for block in _functions(index):
+        name = f"{block.owner}.{block.name}" if block.owner else block.name
+        own_loss = any(mark in block.text for mark in _LOSS_MARKS)
+        if own_loss and block.owner and _CLASSIFIER.search(block.owner) and "vocab" not in block.text:
+            asides.append(Aside(name, block.line, "the class is a classifier and no vocabulary is in its text"))
+            continue
+        try:
+            outcome = linear_cross_entropy.read_function(block, scope, losses, path)
+        except SyntaxError:
+            raise
+        except Exception:
+            failures.append(Failure(path, block.line, f"{name}: {traceback.format_exc(limit=-3)}", internal=True))
+            continue
+        if isinstance(outcome, Site):
+            sites.append(outcome)
+        elif outcome is not None:
+            asides.append(outcome)
+    return FileReport(path, tuple(sites), tuple(asides), tuple(failures), mentions_labels=True)
+
+
+def _functions(index: FileIndex) -> list[FunctionBlock]:
+    """The functions that can hold a loss, or hand labels to one."""
+    chosen: list[FunctionBlock] = []
+    for function in index.functions.values():
+        if any(mark in function.text for mark in _LOSS_MARKS):
+            chosen.append(function)
+    for block in index.classes.values():
+        if not any(mark in block.text for mark in (*_LOSS_MARKS, "labels")):
+            continue
+        init = block.methods.get("__init__")
+        criterion = init is not None and "CrossEntropyLoss" in init.text
+        for method in block.methods.values():
+            text = method.text
+            own = any(mark in text for mark in _LOSS_MARKS)
+            handed = "labels" in text and (criterion or ("loss" in text and method.name == "forward"))
+            if method.name != "__init__" and (own or handed):
+                chosen.append(method)
+    return chosen
+

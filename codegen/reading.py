@@ -1,0 +1,278 @@
+"""What may be asked while one function is read: is this a head, a number, a bias; what is inside this call.
+
+`inside(call)` looks through a call of something that stands in the same file (`self.cls(h)`, `soft_cap(x, c)`,
+`self._compute_loss(...)`): it walks that function with the call's arguments bound to its parameters.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fusegen.codegen.index import FunctionBlock
+from fusegen.codegen.members import InFile, Linear, Plain, Scope, Tensor, is_config
+from fusegen.codegen.trace import Trace, trace
+from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Index, Opaque, Self, Sequence, Starred, Value, render
+
+_DEEPEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRead:
+    """A product with a weight matrix: `hidden @ weight.T (+ bias)`."""
+
+    value: Value
+    linear: str
+    hidden: Value
+    rows: Value | None
+    bias: str
+
+
+class Reading:
+    """One function of class `owner` (None: of the module) and the file around it."""
+
+    def __init__(self, scope: Scope, owner: str | None) -> None:
+        self.scope = scope
+        self.owner = owner
+        self.inlined: dict[Call, Trace | None] = {}
+        self._heads: dict[Value, HeadRead | None] = {}
+        self._has_head: dict[Value, bool] = {}
+        self._depth = 0
+
+    # -- operands --------------------------------------------------------------------------------------------
+
+    def is_scalar(self, value: Value) -> bool:
+        return self.scope.is_scalar(self.owner or "", value)
+
+    def is_vocabulary_bias(self, value: Value) -> bool:
+        return self.scope.is_vocabulary_bias(self.owner or "", value)
+
+    def expand(self, value: Value) -> str:
+        return self.scope.expand(self.owner or "", value)
+
+    def has_head(self, value: Value) -> bool:
+        """Whether a head's product flows into a value by operations on tensors (what modules make of it is their own)."""
+        known = self._has_head.get(value)
+        if known is None:
+            self._has_head[value] = False
+            known = self.head(value) is not None or any(self.has_head(child) for child in _flows_from(value))
+            self._has_head[value] = known
+        return known
+
+    def is_full_width(self, logits: Value, width: Value) -> bool:
+        """Whether a last dimension is surely that of the head's product somewhere below `logits`."""
+        head, seen = self.head(logits), logits
+        while head is None:
+            match seen:
+                case Binary("+", _, bias) if (size := self.scope.bias_size(self.owner or "", bias)) is not None:
+                    return self.expand(size) == self.expand(width)
+                case Binary(_, left, _):
+                    seen = left
+                case Call(Attr(base, _)):
+                    seen = base
+                case _:
+                    return False
+            head = self.head(seen)
+        return head.rows is not None and self.expand(head.rows) == self.expand(width)
+
+    # -- heads -----------------------------------------------------------------------------------------------
+
+    def head(self, value: Value) -> HeadRead | None:
+        """`value` as a product with a weight matrix, None if it is not shown to be one."""
+        if not isinstance(value, Call | Binary):
+            return None
+        if value not in self._heads:
+            self._heads[value] = self._read_head(value)
+        return self._heads[value]
+
+    def _read_head(self, value: Value) -> HeadRead | None:
+        match value:
+            case Call(Attr() | Index() as place, (hidden,), ()) if (linear := self._linear_at(place)) is not None:
+                return HeadRead(value, render(place), hidden, linear.rows, linear.bias)
+            case Call(Global("torch.nn.functional.linear"), (hidden, Attr(owner, "weight") as weight, *rest), keywords):
+                bias = rest[0] if rest else dict(keywords).get("bias")
+                if self._is_matrix(weight):
+                    return HeadRead(value, render(owner), hidden, self._rows_of(owner), _bias_of(owner, bias))
+            case (
+                Call(Global("torch.matmul"), (hidden, matrix), ())
+                | Call(Attr(hidden, "matmul"), (matrix,), ())
+                | Binary("@", hidden, matrix)
+            ):
+                weight = _transposed(matrix)
+                if isinstance(weight, Attr) and weight.name == "weight":
+                    return HeadRead(value, render(weight.base), hidden, self._rows_of(weight.base), "no")
+                first = self._assembled(matrix)
+                if first is not None:
+                    return HeadRead(value, render(matrix), hidden, self._rows_of(first), "no")
+        return None
+
+    def _linear_at(self, place: Value) -> Linear | None:
+        """The linear that stands at a path (or may: the guard at run time looks at what is there)."""
+        members = self.scope.at(self.owner, place) if self.owner is not None else ()
+        return next((member for member in members if isinstance(member, Linear)), None)
+
+    def holds_stack(self, value: Value) -> bool:
+        """Whether a parameter of three dimensions, one matrix for each position, is in what a value is made of."""
+        match value:
+            case Attr():
+                members = self.scope.at(self.owner or "", value)
+                if any(isinstance(member, Tensor) and member.shape is not None and len(member.shape) == 3 for member in members):
+                    return True
+        return any(self.holds_stack(child) for child in value.children())
+
+    def _assembled(self, matrix: Value) -> Value | None:
+        """The linear that gives a matrix its columns, where the matrix is put together from weights of linears."""
+        match matrix:
+            case Call(Global("torch.cat" | "torch.concat"), (Sequence(_, (first, *rest)),)) if matrix.keyword("dim") == Const(0):
+                weights = [_transposed(part) or part for part in (first, *rest)]
+                if _transposed(first) is not None and all(isinstance(w, Attr) and w.name == "weight" and self._is_matrix(w) for w in weights):
+                    return weights[0].base  # type: ignore[union-attr]
+        return None
+
+    def _is_matrix(self, weight: Attr) -> bool:
+        """Whether `x.weight` belongs to a linear or an embedding (of this module or of one of its own)."""
+        if self.owner is None:
+            return False
+        if weight.base == Self():
+            return any("nn.Linear" in block.bases for block in self.scope.index.mro(self.owner))
+        return any(self._holds_matrix(member) for member in self.scope.at(self.owner, weight.base))
+
+    def _holds_matrix(self, member: object) -> bool:
+        match member:
+            case Linear():
+                return True
+            case Plain(Call(Global(path))):
+                return path == "torch.nn.Embedding" or path.endswith("Embedding")
+            case InFile(name):
+                bases = {base for block in self.scope.index.mro(name) for base in block.bases}
+                return bool(bases & {"nn.Embedding", "nn.Linear", "torch.nn.Embedding", "torch.nn.Linear"})
+        return False
+
+    def _rows_of(self, owner: Value) -> Value | None:
+        for member in self.scope.at(self.owner or "", owner):
+            match member:
+                case Linear(rows):
+                    return rows
+                case InFile(_, made) | Plain(Call() as made):
+                    return made.argument(0, "num_embeddings")
+        return None
+
+    # -- looking inside --------------------------------------------------------------------------------------
+
+    def inside(self, call: Call) -> Value | None:
+        """What a call returns, if it is of something in this file that can be followed; None otherwise."""
+        if self.owner is not None and len(call.args) == 1 and isinstance(call.func, Attr):
+            match self.scope.at(self.owner, call.func):
+                case (Plain(Call(Global("torch.nn.Identity"))),):
+                    return call.args[0]
+        walked = self.walk_inside(call)
+        return walked.result if walked is not None else None
+
+    def walk_inside(self, call: Call) -> Trace | None:
+        """The walk of the called function with this call's arguments; None if it does not stand in this file."""
+        if call not in self.inlined:
+            self.inlined[call] = None
+            self.inlined[call] = self._walk_inside(call) if self._depth < _DEEPEST else None
+        return self.inlined[call]
+
+    def _walk_inside(self, call: Call) -> Trace | None:
+        match call.func:
+            case Global(path) if path.endswith(".apply_chunking_to_forward") and len(call.args) >= 4:
+                # Runs the function over pieces of one dimension and puts the results together again.
+                return self.walk_inside(Call(call.args[0], call.args[3:], (), call.stamp, node=call.node))
+            case Global(path) if path.startswith(".") and path[1:] in self.scope.index.functions:
+                return self._walk(self.scope.index.functions[path[1:]], None, call)
+            case Attr(base, name) if self.owner is not None:
+                modules = self.scope.at(self.owner, call.func)
+                if len(modules) == 1 and isinstance(modules[0], InFile):
+                    block = self.scope.index.method(modules[0].class_name, "forward")
+                    return self._walk(block, call.func, call) if block else None
+                holders = self.scope.at(self.owner, base)
+                if not modules and len(holders) == 1 and isinstance(holders[0], InFile):
+                    block = self.scope.index.method(holders[0].class_name, name)
+                    return self._walk(block, base, call) if block else None
+        return None
+
+    def _walk(self, block: FunctionBlock, receiver: Value | None, call: Call) -> Trace | None:
+        bindings = self._bind(block.node, receiver, call)
+        if bindings is None:
+            return None
+        self._depth += 1
+        walked = trace(block.node, self.scope.resolve, bindings, self.scope.stamps)
+        self._depth -= 1
+        return walked
+
+    def _bind(self, function: ast.FunctionDef, receiver: Value | None, call: Call) -> dict[str, Value] | None:
+        """Parameters to values; None if the call does not show which argument goes where."""
+        arguments = function.args
+        names = [argument.arg for argument in [*arguments.posonlyargs, *arguments.args]]
+        static = any(isinstance(d, ast.Name) and d.id in ("staticmethod", "classmethod", "property") for d in function.decorator_list)
+        if static or any(isinstance(argument, Starred) for argument in call.args):
+            return None
+        bound: dict[str, Value] = {}
+        if receiver is not None:
+            if not names:
+                return None
+            bound[names.pop(0)] = receiver
+        if len(call.args) > len(names):
+            return None
+        bound |= dict(zip(names, call.args, strict=False))
+        spread = any(keyword is None for keyword, _ in call.keywords)
+        bound |= {keyword: value for keyword, value in call.keywords if keyword is not None}
+        defaults = dict(zip(reversed(names), reversed(arguments.defaults), strict=False))
+        defaults |= {a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is not None}
+        for name in [*names, *(argument.arg for argument in arguments.kwonlyargs)]:
+            default = defaults.get(name)
+            if name not in bound:
+                known = isinstance(default, ast.Constant) and not spread
+                bound[name] = Const(default.value) if known and isinstance(default, ast.Constant) else Opaque("argument not shown", next(self.scope.stamps))
+        for extra in (arguments.vararg, arguments.kwarg):
+            if extra is not None:
+                bound[extra.arg] = Opaque("further arguments", next(self.scope.stamps))
+        return bound
+
+
+def _flows_from(value: Value) -> Iterator[Value]:
+    """The parts of a value that its entries come from: not the arguments of a module of the model."""
+    match value:
+        case Call(Attr(base, _) as place, args, _):
+            root = place
+            while isinstance(root, Attr | Index):
+                root = root.base  # type: ignore[assignment]
+            if not isinstance(root, Self):
+                yield base
+                yield from args
+        case Attr(base, _):
+            if not isinstance(base, Call):
+                yield base
+        case _:
+            yield from value.children()
+
+
+def _transposed(value: Value) -> Value | None:
+    """`w` of `w.t()`, `w.T`, `w.transpose(0, 1)`."""
+    match value:
+        case Call(Attr(weight, "t"), (), ()) | Attr(weight, "T" | "mT"):
+            return weight
+        case Call(Attr(weight, "transpose"), (Const(0 | -1 | -2), Const(1 | -1 | -2)), ()):
+            return weight
+    return None
+
+
+def _bias_of(owner: Value, bias: Value | None) -> str:
+    if bias is None or bias == Const(None):
+        return "no"
+    return "config" if bias == Attr(owner, "bias") else "yes"
+
+
+def is_static(value: Value) -> bool:
+    """Whether a condition can be checked before anything is computed: arguments' presence, attributes, configuration."""
+    match value:
+        case Opaque() | Index():
+            return False
+        case Call(Global("isinstance" | "hasattr" | "getattr" | "len")) | Const() | Global() | Self():
+            return True
+        case Call():
+            return is_config(value)
+    return all(is_static(child) for child in value.children())

@@ -1,0 +1,191 @@
+"""Every reason for which a site is refused: a stable code, what it means, the smallest example, the way out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """`summary` is the one line of the report; `why` says what could go wrong; `remedy` what would make it fusible."""
+
+    code: str
+    name: str
+    summary: str
+    why: str
+    example: str
+    remedy: str
+
+
+_ALL = (
+    Reason(
+        "FG101",
+        "head-not-linear",
+        "the head is not shown to be a linear",
+        "Only `hidden @ weight.T (+ bias)` can be folded into the loss. What this module computes is not known from this file.",
+        "logits = self.adaptive_softmax(hidden_states)",
+        "A head whose class stands in the same file and ends in one `nn.Linear`.",
+    ),
+    Reason(
+        "FG102",
+        "inner-model-logits",
+        "the logits come from an inner model that has the head",
+        "The hidden states never leave the inner model, so there is nothing to multiply here.",
+        "outputs = self.language_model(...); logits = outputs.logits",
+        "Call the inner model's body and head apart, or hand the labels down to it.",
+    ),
+    Reason(
+        "FG103",
+        "head-per-position",
+        "the head is a stack of weights chosen by position",
+        "Each position has a matrix of its own; one fused call has one matrix.",
+        "logits = torch.matmul(x[:, :, None, :], selected_weights)",
+        "One fused call per codebook over that codebook's positions.",
+    ),
+    Reason(
+        "FG104",
+        "logits-reshaped",
+        "the logits get another shape than one row per label",
+        "After a cut or a turn, the columns that one softmax runs over are no longer the rows of the head.",
+        "logits = self.head(h).view(batch, -1, channels, vocab_size).transpose(1, 2)",
+        "One fused call per codebook over that codebook's rows of the head.",
+    ),
+    Reason(
+        "FG105",
+        "head-depends-on-data",
+        "which head is used depends on a condition that cannot be checked beforehand",
+        "The two branches have different heads, and the condition reads tensors.",
+        "logits = self.a(h) if h.mean() > 0 else self.b(h)",
+        "A condition on the configuration or on arguments.",
+    ),
+    Reason(
+        "FG201",
+        "unknown-operation",
+        "an operation between head and loss that has no name in the kernel",
+        "Fusing without it would compute another loss.",
+        "logits = self.dropout(self.lm_head(h))",
+        "A file in codegen/logit_ops and the same operation in the kernel.",
+    ),
+    Reason(
+        "FG202",
+        "operand-of-unknown-shape",
+        "an operand that is shown to be neither one number nor one entry per vocabulary row",
+        "A scale by a vector is not a scale; a bias of another shape is not a bias.",
+        "logits = logits * self.weights",
+        "An operand from the configuration, or a parameter whose shape `__init__` spells.",
+    ),
+    Reason(
+        "FG203",
+        "logits-edited-in-place",
+        "entries of the logits are overwritten before the loss",
+        "The kernel has no mask over vocabulary columns; without it other columns take part in the softmax.",
+        "logits[:, :, image_tokens] = torch.finfo(logits.dtype).min",
+        "A column mask in the kernel.",
+    ),
+    Reason(
+        "FG204",
+        "control-flow",
+        "the logits pass through a loop, `with` or `try` that the walk does not follow",
+        "What happens to them there is not known.",
+        "for i in range(n): logits = step(logits)",
+        "Straight-line code between head and loss.",
+    ),
+    Reason(
+        "FG205",
+        "two-chains",
+        "two branches treat the logits differently",
+        "One call has one chain of operations.",
+        "logits = logits * a if flag else logits + b",
+        "The same operations in both branches, or one branch that leaves the logits as they are.",
+    ),
+    Reason(
+        "FG206",
+        "logits-from-elsewhere",
+        "what the loss reads does not come from a head in this function",
+        "There is no product to fuse with.",
+        "loss = loss_fct(scores, labels)  # scores is an argument",
+        "The head and the loss in one function.",
+    ),
+    Reason(
+        "FG301",
+        "loss-in-a-loop",
+        "the loss is computed in a loop",
+        "One call per turn of the loop, over slices of logits that were computed before it.",
+        "for i in range(n): loss += loss_fct(logits[:, i], labels[:, i])",
+        "One fused call per codebook with that codebook's head.",
+    ),
+    Reason(
+        "FG302",
+        "unknown-loss",
+        "the loss is not one of the stock losses",
+        "Its arguments and its reduction are not known.",
+        "self.loss_function = MyLoss()",
+        "A stock loss, or a reader for this one in codegen/losses.py.",
+    ),
+    Reason(
+        "FG303",
+        "alignment",
+        "how labels and logits meet is not shown by the source",
+        "A shift by one too many or too few is a wrong loss that still goes down.",
+        "loss = loss_fct(logits[:, 2:].reshape(-1, V), labels[:, 1:].reshape(-1))",
+        "Logits and labels cut alike, or the last of one and the first of the other dropped.",
+    ),
+    Reason(
+        "FG304",
+        "log-probabilities-read",
+        "the log-probabilities are used for more than the loss of the labels",
+        "A second term (a smoothing written by hand) reads every column.",
+        "lprobs = log_softmax(logits); loss = nll_loss(lprobs, y) + eps * lprobs.sum(-1)",
+        "The loss's own `label_smoothing`.",
+    ),
+    Reason(
+        "FG305",
+        "loss-argument",
+        "an argument of the loss that the kernel does not take",
+        "Dropping it would change the loss in silence.",
+        "CrossEntropyLoss(reduce=False)",
+        "A keyword of the kernel with the same meaning.",
+    ),
+    Reason(
+        "FG306",
+        "loss-shape",
+        "the loss does not get one row of logits per label",
+        "The kernel reduces over the last dimension of the head's output.",
+        "loss_fct(logits, labels)  # (batch, sequence, vocabulary)",
+        "`logits.view(-1, vocab_size)` and `labels.view(-1)`.",
+    ),
+    Reason(
+        "FG401",
+        "logits-read-after-the-loss",
+        "the logits are read again for something else than the output",
+        "Without logits that value cannot be computed.",
+        "z_loss = logits.logsumexp(-1).pow(2).mean()",
+        "A quantity that the kernel returns (log-sum-exp, entropy, predicted id), or one use less.",
+    ),
+    Reason(
+        "FG402",
+        "logits-escape",
+        "the logits are handed to a function that is not known",
+        "It may read them, keep them or change them in place.",
+        "self.log(logits)",
+        "A function of the same file that can be followed.",
+    ),
+    Reason(
+        "FG403",
+        "logits-stored",
+        "the logits are kept on an object",
+        "Somebody may read them later.",
+        "self.last_logits = logits",
+        "Read them from the output instead.",
+    ),
+    Reason(
+        "FG404",
+        "logits-tested",
+        "a condition reads the logits",
+        "Control flow depends on values that would not exist.",
+        "if logits.isnan().any(): ...",
+        "A condition on shapes, or on what the kernel returns.",
+    ),
+)
+
+REASONS = {reason.code: reason for reason in _ALL}

@@ -1,0 +1,30 @@
+"""One renderer per format, each a pure function of a `ScanReport` and a `Presentation`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from fusegen.codegen.records import ScanReport
+from fusegen.codegen.report.presentation import Presentation
+
+Renderer = Callable[[ScanReport, Presentation], str]
+
+FORMATS = {
+    "full": "fusegen.codegen.report.full",
+    "concise": "fusegen.codegen.report.concise",
+    "json": "fusegen.codegen.report.json_report",
+    "json-lines": "fusegen.codegen.report.json_lines",
+    "markdown": "fusegen.codegen.report.markdown",
+    "github": "fusegen.codegen.report.github",
+    "sarif": "fusegen.codegen.report.sarif",
+}
+
+
+def renderer(name: str) -> Renderer:
+    """The renderer of a format; only that one is imported. Each ends its text with a line feed or is empty."""
+    render: Renderer = import_module(FORMATS[name]).render
+    return render
+
+
+__all__ = ["FORMATS", "Presentation", "Renderer", "renderer"]

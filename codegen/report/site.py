@@ -1,0 +1,101 @@
+"""One site in full: what was recovered, then the source lines with the chain beside them.
+
+head        478 |     logits = self.lm_head(hidden_states)
+scale       479 |     logits = logits * self.logit_scale
+loss        483 |     loss = self.loss_function(logits, labels, self.vocab_size)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fusegen.codegen.reasons import REASONS
+from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Site, VocabularyLoss
+from fusegen.codegen.report.pen import VERDICT_COLORS, Pen
+from fusegen.codegen.report.wording import loss_text, operation_name, operation_text, place, reason_text
+
+_CONTEXT = 1
+
+
+def render_site(site: Site, text: str, *, color: bool = False) -> str:
+    """The site beside the lines of `text`, the file that it stands in."""
+    pen = Pen(color)
+    lines = [f"{pen('bold', site.id)}: {pen(VERDICT_COLORS[site.verdict], site.verdict)}", f"  {place(site)}", ""]
+    lines += (f"  {pen('dim', f'{label:<10}')} {said}" for label, said in _facts(site))
+    lines += ("", *_listing(site, text.splitlines(), pen))
+    return "\n".join(lines) + "\n"
+
+
+def _facts(site: Site) -> Iterator[tuple[str, str]]:
+    if site.verdict == REJECT:
+        yield "refused", f"{site.code or ''} {reason_text(site)}".strip()
+        reason = REASONS.get(site.code or "")
+        if reason:
+            yield "would help", reason.remedy
+    if site.verdict == DELEGATED:
+        yield "to", site.delegated_to or "an inner module"
+    for number, loss in enumerate(site.losses, start=1):
+        if len(site.losses) > 1:
+            yield "", f"loss {number} of {len(site.losses)}, line {loss.line}"
+        yield from _loss_facts(loss)
+    for guard in site.guards:
+        yield "if", guard
+    for use in site.uses:
+        yield "used", f"{use.kind}, line {use.line}: {use.text}"
+
+
+def _loss_facts(loss: VocabularyLoss) -> Iterator[tuple[str, str]]:
+    if loss.head:
+        yield "hidden", loss.head.hidden
+        behind = "" if loss.head.linear == loss.head.expression else f", ends in {loss.head.linear}"
+        rows = f", {loss.head.rows} rows" if loss.head.rows else ""
+        yield "head", f"{loss.head.expression}{behind}{rows}, bias: {loss.head.bias}"
+        if loss.head.before:
+            yield "", f"after {', '.join(loss.head.before)}"
+    for number, step in enumerate(loss.chain):
+        yield "" if number else "then", operation_text(step)
+    yield "loss", f"{loss_text(loss)} by {loss.call}, labels from {loss.label_source}"
+    given = ([f"vocab_size={loss.vocab_size}"] if loss.vocab_size else []) + [
+        name + value if name.startswith("*") else f"{name}={value}" for name, value in loss.keywords
+    ]
+    if given:
+        yield "with", ", ".join(given)
+
+
+def _marks(site: Site) -> dict[int, list[str]]:
+    """What to write beside each line, in the order of the chain."""
+    marks: dict[int, list[str]] = {}
+    for loss in site.losses:
+        if loss.head:
+            marks.setdefault(loss.head.line, []).append("head")
+        for step in loss.chain:
+            marks.setdefault(step.line, []).append(operation_name(step))
+        marks.setdefault(loss.line, []).append("loss")
+    for use in site.uses:
+        marks.setdefault(use.line, []).append(use.kind)
+    if site.verdict != MATCH and not site.losses:
+        marks.setdefault(site.line, []).append("labels" if site.verdict == DELEGATED else "loss")
+    if site.verdict == REJECT:
+        marks.setdefault(site.at_line or site.line, []).append(site.code or REJECT)
+    marks.pop(0, None)
+    return {line: list(dict.fromkeys(names)) for line, names in marks.items()}
+
+
+def _listing(site: Site, source: list[str], pen: Pen) -> Iterator[str]:
+    marks = _marks(site)
+    lines = {near for line in marks for near in range(line - _CONTEXT, line + _CONTEXT + 1)}
+    lines |= {site.def_line} if site.def_line else set()
+    shown = sorted(line for line in lines if 1 <= line <= len(source))
+    margin = min((_indent(source[line - 1]) for line in shown if source[line - 1].strip()), default=0)
+    width = max((len(", ".join(names)) for names in marks.values()), default=0)
+    previous = 0
+    for line in shown:
+        if previous and line > previous + 1:
+            yield f"  {'':<{width}}   {'...':>5}"
+        beside = f"{', '.join(marks.get(line, ())):<{width}}"
+        yield f"  {pen('cyan', beside)}   {line:>5} {pen('dim', '|')} {source[line - 1][margin:]}".rstrip()
+        previous = line
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())

@@ -1,0 +1,83 @@
+"""How sites, chains and places read in every format for people.
+
+`models/x/modeling_x.py:480:13` names a line and a column that both count from 1, as editors do; the records
+count columns from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fusegen.codegen.records import DELEGATED, REJECT, FileReport, Operation, ScanReport, Site, VocabularyLoss
+
+
+def ordered_sites(report: ScanReport) -> list[Site]:
+    """All sites by file, line, column and id, whatever order the scan had."""
+    return sorted(report.sites, key=lambda site: (site.file, site.line, site.column, site.id))
+
+
+def position(site: Site) -> tuple[int, int]:
+    """Line and column, from 1, of what the verdict is about: the refused spot of a rejection, else the loss."""
+    if site.verdict == REJECT and site.at_line:
+        return site.at_line, (site.at_column or 0) + 1
+    return site.line, site.column + 1
+
+
+def place(site: Site) -> str:
+    line, column = position(site)
+    return f"{site.file}:{line}:{column}"
+
+
+def operation_name(step: Operation) -> str:
+    return step.op + ("?" if step.when else "")
+
+
+def operation_text(step: Operation) -> str:
+    """`soft_cap(cap=30.0) if self.config.cap is not None`."""
+    arguments = ", ".join(f"{name}={value}" for name, value in step.arguments)
+    return step.op + (f"({arguments})" if arguments else "") + (f" if {step.when}" if step.when else "")
+
+
+def loss_text(loss: VocabularyLoss) -> str:
+    return f"{loss.kind}({loss.labels})"
+
+
+def chain_shape(site: Site) -> str:
+    """What stands between head and loss, without the head's name: `scale > soft_cap? > causal(shifted)`."""
+    loss = site.primary
+    if loss is None:
+        return "no loss"
+    return " > ".join([*(operation_name(step) for step in loss.chain), loss_text(loss)])
+
+
+def chain_text(site: Site) -> str:
+    """`self.lm_head > scale > soft_cap? > causal(shifted)`, with a count if the site has more losses."""
+    loss = site.primary
+    head = loss.head.expression if loss and loss.head else "?"
+    more = f"  (+{len(site.losses) - 1} more)" if len(site.losses) > 1 else ""
+    return f"{head} > {chain_shape(site)}{more}"
+
+
+def reason_text(site: Site) -> str:
+    return site.reason or "no reason was recorded"
+
+
+def verdict_text(site: Site) -> str:
+    """What a one-line report says of a site after its id."""
+    if site.verdict == REJECT:
+        return reason_text(site)
+    if site.verdict == DELEGATED:
+        return f"to {site.delegated_to or 'an inner module'}"
+    return chain_text(site)
+
+
+def silent_files(report: ScanReport) -> Iterator[tuple[FileReport, str]]:
+    """Files that mention labels or a loss and have no site, each with the reason its functions give."""
+    for file in report.files:
+        if file.mentions_labels and not file.sites:
+            whys = dict.fromkeys(aside.why for aside in file.asides)
+            yield file, "; ".join(whys) or "no function computes a loss or hands labels on"
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,261 @@
+"""Where a transformers tree comes from: the installed package, a directory, a wheel, an sdist or a version.
+
+    open_source("installed")                 the transformers that this Python would import (never imported)
+    open_source("checkout/")                 a package folder, or a folder that holds transformers/ or src/transformers/
+    open_source("transformers-5.5.4-….whl")  read in place, never unpacked to disk
+    open_source("5.5.4")                     the wheel of that release, downloaded once into the cache directory
+
+A source gives paths cheaply and bytes on request. It can be pickled, so that worker processes read for
+themselves. Paths are posix, relative to the package: `models/llama/modeling_llama.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from fusegen.codegen.records import SourceFile
+
+PACKAGE = "transformers"
+
+_MODELING = re.compile(r"models/(?:[^/]+/)+modeling_[^/]*\.py")
+_LEFT_OUT = "models/deprecated/"
+_VERSION_LINE = re.compile(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)
+
+
+class SourceError(OSError):
+    """A source, or a file of it, that cannot be read: says what was wrong, where, and what to do about it."""
+
+
+class Source(Protocol):
+    """A transformers tree that can be read file by file."""
+
+    @property
+    def package(self) -> str: ...
+
+    @property
+    def version(self) -> str | None: ...
+
+    @property
+    def location(self) -> Path:
+        """The package directory or the archive."""
+        ...
+
+    def paths(self) -> tuple[str, ...]:
+        """The modeling files in sorted order, without those of deprecated models."""
+        ...
+
+    def left_out(self) -> tuple[str, ...]:
+        """The modeling files of deprecated models, which are never scanned."""
+        ...
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of one file of the package, or None if there is no such file. Raises `SourceError`."""
+        ...
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every modeling file with its bytes, in the order of `paths`."""
+        ...
+
+
+class _Tree:
+    """What every source derives from its list of names and from `read`."""
+
+    def _names(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def read(self, path: str) -> bytes | None:
+        raise NotImplementedError
+
+    @property
+    def package(self) -> str:
+        return PACKAGE
+
+    def paths(self) -> tuple[str, ...]:
+        return tuple(name for name in self._names() if not name.startswith(_LEFT_OUT))
+
+    def left_out(self) -> tuple[str, ...]:
+        return tuple(name for name in self._names() if name.startswith(_LEFT_OUT))
+
+    def files(self) -> Iterator[SourceFile]:
+        for path in self.paths():
+            content = self.read(path)
+            if content is not None:
+                yield SourceFile(path, content)
+
+
+@dataclass(frozen=True)
+class DirectorySource(_Tree):
+    """A package directory, such as `site-packages/transformers`."""
+
+    root: Path
+    known_version: str | None = None
+
+    @property
+    def location(self) -> Path:
+        return self.root
+
+    @property
+    def version(self) -> str | None:
+        """The `__version__` of the package's text, else that of the dist-info folder beside it."""
+        if self.known_version is not None:
+            return self.known_version
+        return _written_version(self.read("__init__.py")) or _dist_info_version(self.root)
+
+    def _names(self) -> tuple[str, ...]:
+        try:
+            return _modeling_files_below(self.root)
+        except OSError as error:
+            raise SourceError(f"cannot list {error.filename}: {error.strerror}. Check its permissions.") from error
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of one file. A file that exists and cannot be read is a `SourceError`."""
+        try:
+            return (self.root / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise SourceError(f"cannot read {self.root / path}: {error.strerror}. Check its permissions.") from error
+
+
+@dataclass(frozen=True)
+class ArchiveSource(_Tree):
+    """A wheel (.whl, .zip) or an sdist (.tar.gz). `prefix` is the folder of the package inside it, with its slash."""
+
+    path: Path
+    prefix: str
+
+    @property
+    def location(self) -> Path:
+        return self.path
+
+    @property
+    def version(self) -> str | None:
+        return _written_version(self.read("__init__.py"))
+
+    def _names(self) -> tuple[str, ...]:
+        inside = (name.removeprefix(self.prefix) for name in _names_in(self.path) if name.startswith(self.prefix))
+        return tuple(sorted(name for name in inside if _MODELING.fullmatch(name)))
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of one member. One that unpacks to more than the allowed size is a `SourceError`."""
+        from fusegen.codegen.archives import ArchiveError, open_archive
+
+        try:
+            return open_archive(self.path).read(self.prefix + path)
+        except ArchiveError as error:
+            raise SourceError(f"cannot read {path} in {self.path}: {error}. Download the archive again.") from error
+
+
+def open_source(spec: str) -> Source:
+    """The source that `spec` names. A path that exists wins over a version of the same spelling."""
+    if spec == "installed":
+        return _installed()
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _directory(path)
+    if path.is_file():
+        return _archive(path)
+    if _is_version(spec):
+        from fusegen.codegen.download import fetch_wheel
+
+        return _archive(fetch_wheel(spec))
+    raise SourceError(
+        f"there is no source {spec!r}: no such file or directory, and not a version number. "
+        "Give 'installed', a directory, a wheel, an sdist or a version such as 5.5.4."
+    )
+
+
+def _installed() -> DirectorySource:
+    from importlib.util import find_spec
+
+    found = find_spec(PACKAGE)
+    locations = list(found.submodule_search_locations or ()) if found else []
+    if not locations:
+        import sys
+
+        raise SourceError(
+            f"{PACKAGE} is not installed for {sys.executable}. "
+            f"Install it (pip install {PACKAGE}), or name a source: --source 5.5.4, a wheel or a directory."
+        )
+    root = Path(locations[0])
+    if not (root / "models").is_dir():
+        raise SourceError(f"the installed {PACKAGE} at {root} has no models/ folder. Name another source.")
+    from importlib.metadata import PackageNotFoundError, version
+
+    text_version = DirectorySource(root).version
+    if text_version is not None:
+        return DirectorySource(root, text_version)
+    try:
+        return DirectorySource(root, version(PACKAGE))
+    except PackageNotFoundError:
+        return DirectorySource(root)
+
+
+def _directory(path: Path) -> DirectorySource:
+    for root in (path, path / PACKAGE, path / "src" / PACKAGE):
+        if (root / "models").is_dir() and (root / "__init__.py").is_file():
+            return DirectorySource(root.resolve())
+    raise SourceError(
+        f"{path} holds no {PACKAGE} package: neither it, nor {PACKAGE}/, nor src/{PACKAGE}/ in it has both "
+        "__init__.py and models/. Give the package folder or a checkout."
+    )
+
+
+def _archive(path: Path) -> ArchiveSource:
+    names = _names_in(path)
+    inits = (name for name in names if name.endswith(f"{PACKAGE}/__init__.py"))
+    for name in sorted(inits, key=lambda name: name.count("/")):
+        prefix = name.removesuffix("__init__.py")
+        if re.fullmatch(rf"(?:[^/]+/)?(?:src/)?{PACKAGE}/", prefix):
+            return ArchiveSource(path.resolve(), prefix)
+    raise SourceError(f"{path} holds no {PACKAGE} package. Give a wheel or an sdist of {PACKAGE}.")
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    from fusegen.codegen.archives import ArchiveError, open_archive
+
+    try:
+        return open_archive(path).names()
+    except ArchiveError as error:
+        raise SourceError(f"cannot read {path}: {error}. Give a wheel (.whl) or an sdist (.tar.gz).") from error
+
+
+def _is_version(spec: str) -> bool:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        Version(spec)
+    except InvalidVersion:
+        return False
+    return True
+
+
+@cache
+def _modeling_files_below(root: Path) -> tuple[str, ...]:
+    found: list[str] = []
+    folders = ["models"]
+    while folders:
+        inside = folders.pop()
+        with os.scandir(root / inside) as entries:
+            for entry in entries:
+                if entry.name.startswith("modeling_") and entry.name.endswith(".py"):
+                    found.append(f"{inside}/{entry.name}")
+                elif entry.is_dir() and entry.name != "__pycache__":
+                    folders.append(f"{inside}/{entry.name}")
+    return tuple(sorted(path for path in found if _MODELING.fullmatch(path)))
+
+
+def _written_version(text: bytes | None) -> str | None:
+    found = _VERSION_LINE.search(text.decode("utf-8", "replace")) if text else None
+    return found[1] if found else None
+
+
+def _dist_info_version(root: Path) -> str | None:
+    folders = sorted(root.parent.glob(f"{root.name}-*.dist-info"))
+    return folders[0].name.removesuffix(".dist-info").split("-", 1)[1] if len(folders) == 1 else None

@@ -1,0 +1,589 @@
+"""Walk a function's statements and say what every name, call and result is made of.
+
+    hidden = self.model(x)[0]
+    logits = self.lm_head(hidden)          calls:   self.lm_head(self.model(x)[0])
+    if self.cap is not None:               returns: Out(logits=Select(self.cap is not None, ..., ...))
+        logits = logits / self.cap
+    return Out(logits=logits)
+
+This is the only file that knows Python's statements. It must be sound, not complete: what has no rule is
+`Opaque`; a store or a `method_()` ends every name that may share the tensor; names that a loop, `with` or
+`try` binds are `Opaque` after it; two calls that may differ do differ.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from fusegen.codegen.values import (
+    Attr,
+    Binary,
+    Call,
+    Comprehension,
+    Const,
+    Global,
+    Index,
+    Logic,
+    Mapping,
+    Opaque,
+    Param,
+    Select,
+    Self,
+    Sequence,
+    Slice,
+    Starred,
+    Store,
+    Unary,
+    Value,
+    negate,
+)
+
+# Methods whose result may be the same tensor, or a view of it.
+VIEWS = frozenset(
+    "view reshape flatten unflatten transpose permute squeeze unsqueeze contiguous to float double half bfloat16 type "
+    "type_as expand expand_as narrow select t detach view_as swapaxes movedim chunk split unbind".split()
+)
+
+# Methods and functions of which two equal calls give equal values.
+_PURE_METHODS = VIEWS | frozenset(
+    "size dim numel get_text_config get_decoder item cpu cuda tanh logsumexp masked_fill ne eq bool long int index_select".split()
+)
+_PURE_FUNCTIONS = frozenset(
+    "len int float getattr hasattr isinstance slice range min max abs math.sqrt torch.tanh torch.nn.functional.tanh "
+    "torch.finfo torch.transpose torch.is_tensor torch.clamp".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """A call in the order of evaluation, the conditions around it, and what encloses it (`for`, `with`, ...)."""
+
+    call: Call
+    path: tuple[Value, ...]
+    inside: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """A value that leaves the walk: `return`, `test`, `attribute` (stored on an object), `closure`, `in-place`."""
+
+    kind: str
+    value: Value
+    node: ast.AST
+    path: tuple[Value, ...] = ()
+
+
+@dataclass(slots=True)
+class Trace:
+    """All that a function computes: its calls, its sinks, its attribute stores and its joined result."""
+
+    calls: list[CallRecord] = field(default_factory=list)
+    sinks: list[Sink] = field(default_factory=list)
+    stores: list[tuple[Attr, Value, tuple[Value, ...]]] = field(default_factory=list)
+    result: Value | None = None
+
+
+Environment = dict[str, Value]
+
+
+def trace(
+    function: ast.FunctionDef,
+    resolve: Callable[[str], Value],
+    bindings: Environment | None = None,
+    stamps: Iterable[int] | None = None,
+) -> Trace:
+    """Walk `function`.
+
+    `resolve` gives the value of a name that the function does not bind. `bindings` are values of its
+    parameters (default: `self` is `Self()`, every other one a `Param`). `stamps` numbers impure calls: share
+    it between walks whose values meet.
+    """
+    walker = _Walker(resolve, stamps)
+    environment: Environment = {}
+    arguments = function.args
+    for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]:
+        if argument is not None:
+            environment[argument.arg] = Self() if argument.arg == "self" else Param(argument.arg, node=argument)
+    environment.update(bindings or {})
+    walker.env = environment
+    if walker.block(function.body):
+        walker.sink("return", Const(None), function)
+    walker.trace.result = walker.joined_result()
+    return walker.trace
+
+
+class _Walker:
+    def __init__(self, resolve: Callable[[str], Value], stamps: Iterable[int] | None) -> None:
+        self.resolve = resolve
+        self.trace = Trace()
+        self.env: Environment = {}
+        self.path: list[Value] = []
+        self.inside: list[str] = []
+        self.captured: set[str] = set()
+        self.returns_enclosed = False
+        self._stamps = iter(stamps) if stamps is not None else iter(range(1 << 60))
+
+    # -- statements ------------------------------------------------------------------------------------------
+
+    def block(self, statements: list[ast.stmt]) -> bool:
+        """Walk statements in order; False if control never falls off their end."""
+        entered = len(self.path)
+        alive = True
+        for statement in statements:
+            if not self.statement(statement):
+                alive = False
+                break
+        del self.path[entered:]
+        return alive
+
+    def statement(self, node: ast.stmt) -> bool:
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                result = self.evaluate(value)
+                for target in targets:
+                    self.assign(target, result)
+            case ast.AnnAssign(target=target, value=value):
+                if value is not None:
+                    self.assign(target, self.evaluate(value))
+            case ast.AugAssign(target=target, op=op, value=value):
+                self.augment(target, _OPERATORS.get(type(op), "?"), self.evaluate(value), node)
+            case ast.Expr(value=value):
+                if not isinstance(value, ast.Constant):
+                    self.evaluate(value)
+            case ast.If():
+                return self.branch(node)
+            case ast.Return(value=value):
+                result = self.evaluate(value) if value is not None else Const(None)
+                self.sink("return", result, node)
+                self.returns_enclosed = self.returns_enclosed or bool(self.inside)
+                return False
+            case ast.Raise():
+                return False
+            case ast.Break() | ast.Continue():
+                return False
+            case ast.Assert(test=test):
+                self.sink("test", self.evaluate(test), node)
+            case ast.Delete(targets=targets):
+                for target in targets:
+                    if isinstance(target, ast.Name):
+                        self.env.pop(target.id, None)
+                    else:
+                        self.clobber_target(target)
+            case ast.For(target=target, iter=iterator, body=body, orelse=orelse) | ast.AsyncFor(
+                target=target, iter=iterator, body=body, orelse=orelse
+            ):
+                source = self.evaluate(iterator)
+                self.enclosed("for", body, [target], source, orelse)
+            case ast.While(test=test, body=body, orelse=orelse):
+                self.forget(body)
+                self.sink("test", self.evaluate(test), node)
+                self.enclosed("while", body, [], None, orelse)
+            case ast.With(items=items, body=body) | ast.AsyncWith(items=items, body=body):
+                contexts = [self.evaluate(item.context_expr) for item in items]
+                targets = [item.optional_vars for item in items if item.optional_vars is not None]
+                source = Opaque("with", self.stamp(), tuple(contexts), node=node)
+                return self.enclosed("with", body, targets, source, [])
+            case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=finalbody):
+                self.enclosed("try", body, [], None, orelse)
+                for handler in handlers:
+                    self.enclosed("try", handler.body, [], None, [])
+                return self.block(finalbody)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                self.capture(node)
+                self.env[node.name] = Opaque("nested definition", self.stamp(), node=node)
+            case ast.Import(names=names):
+                for alias in names:
+                    self.env[alias.asname or alias.name.split(".")[0]] = Global(alias.name if alias.asname else alias.name.split(".")[0])
+            case ast.ImportFrom(module=module, names=names):
+                for alias in names:
+                    self.env[alias.asname or alias.name] = Global(f"{module or ''}.{alias.name}")
+            case ast.Pass():
+                pass
+            case _:
+                self.sink("opaque statement", self.opaque(type(node).__name__, node, *self.read_names(node)), node)
+                self.forget([node])
+        return True
+
+    def branch(self, node: ast.If) -> bool:
+        test = self.evaluate(node.test)
+        self.sink("test", test, node.test)
+        before = self.env
+        self.env = dict(before)
+        self.path.append(test)
+        then_alive = self.block(node.body)
+        then_env = self.env
+        self.path[-1] = negate(test)
+        self.env = dict(before)
+        else_alive = self.block(node.orelse)
+        else_env = self.env
+        self.path.pop()
+        if then_alive and else_alive:
+            self.env = _join(test, then_env, else_env, node)
+        elif then_alive:
+            self.env = then_env
+            self.path.append(test)
+        elif else_alive:
+            self.env = else_env
+            self.path.append(negate(test))
+        return then_alive or else_alive
+
+    def enclosed(self, kind: str, body: list[ast.stmt], targets: list[ast.expr], source: Value | None, orelse: list[ast.stmt]) -> bool:
+        """A body that may run any number of times, or whose names mean something else outside of it."""
+        self.forget(body)
+        parts = (source,) if source is not None else ()
+        for target in targets:
+            self.assign(target, self.opaque(f"{kind} target", target, *parts))
+        self.inside.append(kind)
+        alive = self.block(body)
+        self.inside.pop()
+        self.forget(body)
+        self.block(orelse)
+        self.forget(orelse)
+        return alive if kind == "with" else True
+
+    def forget(self, body: list[ast.stmt]) -> None:
+        """Make every name that `body` binds or mutates opaque; it remembers what it may hold."""
+        for name in sorted(_bound_names(body)):
+            if name in self.env:
+                self.bind(name, Opaque("bound in a loop, with or try", self.stamp(), (self.env[name],)))
+
+    # -- binding ---------------------------------------------------------------------------------------------
+
+    def bind(self, name: str, value: Value) -> None:
+        self.env[name] = value
+        if name in self.captured:
+            self.sink("closure", value, value.node or ast.Pass())
+
+    def assign(self, target: ast.expr, value: Value) -> None:
+        match target:
+            case ast.Name(id=name):
+                self.bind(name, value)
+            case ast.Tuple(elts=elements) | ast.List(elts=elements):
+                starred = any(isinstance(element, ast.Starred) for element in elements)
+                for position, element in enumerate(elements):
+                    if isinstance(element, ast.Starred):
+                        self.assign(element.value, self.opaque("starred target", element, value))
+                    elif isinstance(value, Sequence) and not starred and len(value.items) == len(elements):
+                        self.assign(element, value.items[position])
+                    elif starred:
+                        self.assign(element, self.opaque("starred target", element, value))
+                    else:
+                        self.assign(element, Index(value, Const(position), node=element))
+            case ast.Attribute(value=base, attr=name):
+                place = Attr(self.evaluate(base), name, node=target)
+                if _is_move_of(value, place):
+                    return
+                self.trace.stores.append((place, value, tuple(self.path)))
+                self.sink("attribute", value, target)
+                self.env[_place(place)] = value
+            case ast.Subscript(value=base, slice=index):
+                owner = self.evaluate(base)
+                stored = Store(owner, self.evaluate(index), value, node=target)
+                if isinstance(base, ast.Name):
+                    self.mutate(owner, stored)
+                    self.bind(base.id, stored)
+                else:
+                    self.mutate(owner, self.opaque("stored into", target, owner, value))
+            case ast.Starred(value=inner):
+                self.assign(inner, self.opaque("starred target", target, value))
+
+    def augment(self, target: ast.expr, op: str, value: Value, node: ast.AST) -> None:
+        if isinstance(target, ast.Name):
+            old = self.evaluate(target)
+            new = Binary(op, old, value, node=node)
+            self.env.pop(target.id, None)
+            self.mutate(old, self.opaque("may share what was changed in place", node, old, value))
+            self.bind(target.id, new)
+        else:
+            self.sink("in-place", value, node)
+            self.clobber_target(target)
+
+    def clobber_target(self, target: ast.expr) -> None:
+        """Something behind an attribute or subscript changed: what may share it is unknown from here on."""
+        base = self.evaluate(target.value) if isinstance(target, ast.Attribute | ast.Subscript) else self.evaluate(target)
+        self.mutate(base, self.opaque("changed in place", target, base))
+        if isinstance(target, ast.Attribute):
+            place = Attr(base, target.attr)
+            self.env[_place(place)] = self.opaque("changed in place", target, place)
+
+    def mutate(self, old: Value, new: Value) -> None:
+        """`old` was changed in place into `new`: no other name that may share its tensor keeps its value."""
+        roots = _roots(old)
+        if not roots:
+            return
+        for name, value in list(self.env.items()):
+            if value is old:
+                self.bind(name, new)
+            elif not roots.isdisjoint(_roots(value)):
+                self.bind(name, Opaque("shares a tensor that was changed in place", self.stamp(), (value, new), node=new.node))
+
+    def capture(self, node: ast.AST) -> None:
+        """A nested function sees the names around it, now and later."""
+        for child in ast.walk(node):
+            if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load):
+                self.captured.add(child.id)
+                if child.id in self.env:
+                    self.sink("closure", self.env[child.id], child)
+
+    def read_names(self, node: ast.AST) -> list[Value]:
+        return [
+            self.env[child.id] for child in ast.walk(node) if isinstance(child, ast.Name) and child.id in self.env
+        ]
+
+    def sink(self, kind: str, value: Value, node: ast.AST) -> None:
+        self.trace.sinks.append(Sink(kind, value, node, tuple(self.path)))
+
+    def stamp(self) -> int:
+        return next(self._stamps)
+
+    def opaque(self, why: str, node: ast.AST, *parts: Value) -> Opaque:
+        return Opaque(why, self.stamp(), parts, node=node)
+
+    def joined_result(self) -> Value | None:
+        """What the function returns, over all its return statements; None if one of them cannot be placed."""
+        returns = [sink for sink in self.trace.sinks if sink.kind == "return"]
+        if not returns or self.returns_enclosed:
+            return None
+        result = returns[-1].value
+        for sink in reversed(returns[:-1]):
+            if len(sink.path) == 0:
+                return None
+            test = sink.path[0] if len(sink.path) == 1 else Logic("and", sink.path)
+            result = Select(test, sink.value, result, node=sink.node)
+        return result
+
+    # -- expressions -----------------------------------------------------------------------------------------
+
+    def evaluate(self, node: ast.expr) -> Value:
+        match node:
+            case ast.Name(id=name):
+                return self.env[name] if name in self.env else self.resolve(name)
+            case ast.Constant(value=value):
+                return Const(value, node=node)
+            case ast.Attribute(value=base, attr=name):
+                return self.attribute(self.evaluate(base), name, node)
+            case ast.Call():
+                return self.call(node)
+            case ast.BinOp(left=left, op=op, right=right):
+                symbol = _OPERATORS.get(type(op))
+                if symbol is not None:
+                    return Binary(symbol, self.evaluate(left), self.evaluate(right), node=node)
+            case ast.UnaryOp(op=op, operand=operand):
+                inner = self.evaluate(operand)
+                if isinstance(op, ast.USub) and isinstance(inner, Const) and isinstance(inner.value, int | float):
+                    return Const(-inner.value, node=node)
+                return Unary(_UNARY[type(op)], inner, node=node)
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                return Binary(_COMPARISONS[type(op)], self.evaluate(left), self.evaluate(right), node=node)
+            case ast.BoolOp(op=op, values=values):
+                symbol = "and" if isinstance(op, ast.And) else "or"
+                return Logic(symbol, tuple(self.evaluate(value) for value in values), node=node)
+            case ast.Subscript(value=base, slice=index):
+                owner, position = self.evaluate(base), self.evaluate(index)
+                if isinstance(owner, Sequence) and isinstance(position, Const) and type(position.value) is int:
+                    if -len(owner.items) <= position.value < len(owner.items) and not _has_star(owner):
+                        return owner.items[position.value]
+                return Index(owner, position, node=node)
+            case ast.Slice(lower=lower, upper=upper, step=step):
+                ends = [self.evaluate(end) if end is not None else None for end in (lower, upper, step)]
+                return Slice(*ends, node=node)
+            case ast.Tuple(elts=elements) | ast.List(elts=elements) | ast.Set(elts=elements):
+                kind = type(node).__name__.lower()
+                return Sequence(kind, tuple(self.evaluate(element) for element in elements), node=node)
+            case ast.Dict(keys=keys, values=values):
+                pairs = tuple((self.evaluate(k) if k else None, self.evaluate(v)) for k, v in zip(keys, values, strict=True))
+                return Mapping(pairs, node=node)
+            case ast.Starred(value=value):
+                return Starred(self.evaluate(value), node=node)
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                condition = self.evaluate(test)
+                return self.either(condition, body, orelse, node)
+            case ast.NamedExpr(target=ast.Name(id=name), value=value):
+                result = self.evaluate(value)
+                self.bind(name, result)
+                return result
+            case ast.ListComp() | ast.SetComp() | ast.GeneratorExp():
+                return self.comprehension(node)
+            case ast.Lambda():
+                self.capture(node)
+        parts = [self.evaluate(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)] if isinstance(
+            node, ast.JoinedStr | ast.FormattedValue | ast.Compare | ast.BinOp | ast.Await
+        ) else self.read_names(node)
+        return self.opaque(type(node).__name__, node, *parts)
+
+    def either(self, condition: Value, body: ast.expr, orelse: ast.expr, node: ast.AST) -> Value:
+        self.path.append(condition)
+        then = self.evaluate(body)
+        self.path[-1] = negate(condition)
+        other = self.evaluate(orelse)
+        self.path.pop()
+        return then if then == other else Select(condition, then, other, node=node)
+
+    def attribute(self, base: Value, name: str, node: ast.AST) -> Value:
+        if isinstance(base, Global):
+            return Global(f"{base.path}.{name}", node=node)
+        place = Attr(base, name, node=node)
+        return self.env.get(_place(place), place) if self.trace.stores else place
+
+    def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
+        outer = self.env
+        self.env = dict(outer)
+        self.inside.append("comprehension")
+        sources, conditions = [], []
+        for generator in node.generators:
+            source = self.evaluate(generator.iter)
+            sources.append(source)
+            self.assign(generator.target, self.opaque("item", generator.target, source))
+            conditions += [self.evaluate(condition) for condition in generator.ifs]
+        element = self.evaluate(node.elt)
+        self.inside.pop()
+        self.env = outer
+        return Comprehension(element, tuple(sources), tuple(conditions), node=node)
+
+    def call(self, node: ast.Call) -> Value:
+        func = self.evaluate(node.func)
+        args = tuple(self.evaluate(arg) for arg in node.args)
+        keywords = tuple((keyword.arg, self.evaluate(keyword.value)) for keyword in node.keywords)
+        pure = _is_pure(func)
+        call = Call(func, args, keywords, None if pure else self.stamp(), node=node)
+        self.trace.calls.append(CallRecord(call, tuple(self.path), self.inside[-1] if self.inside else None))
+        for changed in _changed_by(call):
+            self.mutate(changed, self.opaque("changed in place", node, changed, call))
+        return call
+
+
+_OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+    ast.Pow: "**",
+    ast.MatMult: "@",
+    ast.BitAnd: "&",
+    ast.BitOr: "|",
+    ast.BitXor: "^",
+}
+_UNARY: dict[type[ast.unaryop], str] = {ast.USub: "-", ast.UAdd: "+", ast.Not: "not", ast.Invert: "~"}
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Is: "is",
+    ast.IsNot: "is not",
+    ast.In: "in",
+    ast.NotIn: "not in",
+}
+
+
+def _is_pure(func: Value) -> bool:
+    match func:
+        case Global(path):
+            return path in _PURE_FUNCTIONS
+        case Attr(_, name):
+            return name in _PURE_METHODS
+    return False
+
+
+def _changed_by(call: Call) -> Iterable[Value]:
+    """The values that a call changes in place, by torch's conventions: `x.op_()`, `op_(x)`, `out=`, `inplace=`."""
+    match call.func:
+        case Attr(base, name) if name.endswith("_") and not name.endswith("__"):
+            yield base
+        case Global(path) if path.endswith("_") and not path.endswith("__"):
+            yield from call.args
+        case Attr(base, "pop" | "update" | "append" | "extend" | "insert" | "clear" | "setdefault" | "remove"):
+            yield base
+    for name, value in call.keywords:
+        if name == "out":
+            yield value
+        elif name == "inplace" and not (isinstance(value, Const) and value.value is False):
+            yield from call.args
+
+
+def _is_move_of(value: Value, place: Attr) -> bool:
+    """`self.head = self.head.to(device)`: the same module, elsewhere."""
+    match value:
+        case Call(Attr(moved, "to"), (Attr(_, name),), ()):
+            return moved == place and "device" in name
+    return False
+
+
+def _place(place: Attr) -> str:
+    return f"@{place.digest}"
+
+
+def _has_star(sequence: Sequence) -> bool:
+    return any(isinstance(item, Starred) for item in sequence.items)
+
+
+def _roots(value: Value) -> set[int]:
+    """Digests of the tensors whose storage `value` may share; none for what is no tensor."""
+    match value:
+        case Const() | Global() | Self() | Slice():
+            return set()
+        case Index(base, _) | Store(base, _, _):
+            return _roots(base)
+        case Attr(base, "T" | "data" | "mT" | "grad"):
+            return _roots(base)
+        case Call(Attr(base, name), _, _) if name in VIEWS:
+            return _roots(base)
+        case Select(_, then, other):
+            return _roots(then) | _roots(other)
+        case Sequence(_, items):
+            return {root for item in items for root in _roots(item)}
+        case Binary("+" | "-" | "*" | "/", left, _) if isinstance(value.node, ast.AugAssign):
+            return _roots(left)
+    return {value.digest}
+
+
+def _bound_names(body: list[ast.stmt]) -> set[str]:
+    """Names that statements bind, or whose objects they change through a subscript or a method."""
+    names: set[str] = set()
+    for statement in body:
+        for node in ast.walk(statement):
+            match node:
+                case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                    names.add(name)
+                case ast.Subscript(ctx=ast.Store()) | ast.Attribute(ctx=ast.Store()):
+                    root = _root_name(node)
+                    if root is not None:
+                        names.add(root)
+                case ast.Call(func=ast.Attribute(value=base, attr=attribute)) if (
+                    (attribute.endswith("_") and not attribute.endswith("__")) or attribute in ("pop", "update", "append", "extend")
+                ):
+                    root = _root_name(base)
+                    if root is not None:
+                        names.add(root)
+    return names - {"self"}
+
+
+def _root_name(node: ast.expr) -> str | None:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _join(test: Value, then: Environment, other: Environment, node: ast.AST) -> Environment:
+    joined: Environment = {}
+    for name in then.keys() | other.keys():
+        left, right = then.get(name), other.get(name)
+        if left is None or right is None:
+            present = left if left is not None else right
+            assert present is not None
+            if name.startswith("@"):
+                joined[name] = Opaque("attribute set under a condition", -1, (present,), node=node)
+                continue
+            unbound = Opaque("unbound", -1)
+            joined[name] = Select(test, present, unbound, node=node) if left is not None else Select(test, unbound, present, node=node)
+        elif left is right or left == right:
+            joined[name] = left
+        else:
+            joined[name] = Select(test, left, right, node=node)
+    return joined

@@ -1,0 +1,206 @@
+"""Every use of the logits besides their loss: returned, asked for a shape, or read in a way that forbids fusing.
+
+The values that a walk lets out (results, conditions, attributes, arguments of calls) are searched for the
+logits. On the way a loss call is a wall: what it does with the logits is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fusegen.codegen.chain import Chain, peel
+from fusegen.codegen.logit_ops.step import Refusal
+from fusegen.codegen.reading import Reading, is_static
+from fusegen.codegen.records import Use
+from fusegen.codegen.trace import Trace
+from fusegen.codegen.values import Attr, Binary, Call, Comprehension, Global, Index, Mapping, Select, Self, Sequence, Starred, Value, describe, negate
+
+_METADATA_ATTRIBUTES = frozenset("shape device dtype ndim is_cuda".split())
+_METADATA_METHODS = frozenset("size dim numel is_contiguous element_size get_device".split())
+_CONTEXTS = {"test": "FG404", "attribute": "FG403", "call": "FG402", "closure": "FG402"}
+_WRAPPERS = frozenset(("tuple", "list", "dict"))
+
+
+@dataclass(slots=True)
+class Uses:
+    """What was found: uses in order, guards that they need, and the first one that forbids fusing."""
+
+    found: list[Use] = field(default_factory=list)
+    guards: list[str] = field(default_factory=list)
+    refusal: Refusal | None = None
+
+
+def find_uses(
+    walked: Trace, chains: list[Chain], loss_calls: set[Call], given: set[Value], reading: Reading
+) -> Uses:
+    """All uses of the logits of `chains` in a walk, in the calls of this file that it looks into as well.
+
+    `given` are the conditions under which the losses are computed; others may become guards.
+    """
+    search = _Search(chains, loss_calls, given, reading)
+    search.trace(walked, returns=True)
+    for call, inner in list(reading.inlined.items()):
+        if inner is not None and any(search.touches(argument) for argument in search.arguments(call)):
+            search.trace(inner, returns=False)
+    return search.uses
+
+
+class _Search:
+    def __init__(self, chains: list[Chain], loss_calls: set[Call], given: set[Value], reading: Reading) -> None:
+        self.logits = {value for chain in chains for value in (*chain.trail, *chain.also)}
+        self.heads = {chain.head.value for chain in chains}
+        self.loss_calls = loss_calls
+        self.given = given
+        self.reading = reading
+        self.uses = Uses()
+        self._touches: dict[Value, bool] = {}
+
+    def trace(self, walked: Trace, returns: bool) -> None:
+        for record in walked.calls:
+            before = self.uses.refusal
+            self.call(record.call)
+            condition = next((test for test in record.path if is_static(test) and test not in self.given), None)
+            if self.uses.refusal is not before and condition is not None:
+                self.uses.refusal = before
+                self.guard(describe(negate(condition)))
+        for sink in walked.sinks:
+            if sink.kind != "return":
+                self.visit(sink.value, sink.kind)
+            elif returns:
+                self.visit(sink.value, "output")
+
+    def call(self, call: Call) -> None:
+        """A call that gets logits and is neither a loss, nor followed, nor an operation of torch on them, lets them out."""
+        if call in self.loss_calls or call in self.logits or self.reading.inlined.get(call) is not None:
+            return
+        match call.func:
+            case Global(path) if path.startswith("torch.") or path in _WRAPPERS or _is_class(path) or path in ("len", "sum", "getattr"):
+                return
+            case Attr(base, _) if self.touches(base):
+                return
+        for argument in self.arguments(call):
+            self.visit(argument, "call")
+
+    def arguments(self, call: Call) -> list[Value]:
+        return [*call.args, *(value for _, value in call.keywords)]
+
+    def touches(self, value: Value) -> bool:
+        """Whether the logits are in what a value is made of."""
+        known = self._touches.get(value)
+        if known is None:
+            self._touches[value] = False
+            known = value in self.logits or any(self.touches(child) for child in value.children()) or self._touches_inside(value)
+            self._touches[value] = known
+        return known
+
+    def _touches_inside(self, value: Value) -> bool:
+        walked = self.reading.inlined.get(value) if isinstance(value, Call) else None
+        return walked is not None and walked.result is not None and self.touches(walked.result)
+
+    def visit(self, value: Value, context: str) -> None:
+        """Record how the logits occur in `value`, which leaves the function by way of `context`."""
+        if not self.touches(value) or (isinstance(value, Call) and value in self.loss_calls):
+            return
+        if value in self.logits:
+            self.occurrence(value, context)
+            return
+        match value:
+            case Attr(_, name) if name in _METADATA_ATTRIBUTES:
+                self.record("metadata", value)
+            case Call(Attr(_, name)) if name in _METADATA_METHODS:
+                self.record("metadata", value)
+            case Index(base, _) if self._item(value) is not None:
+                item = self._item(value)
+                assert item is not None
+                self.visit(item, context)
+            case Call() if self._result(value) is not None:
+                result = self._result(value)
+                assert result is not None
+                self.visit(result, context)
+            case Call(Global(path)) if context == "output" and (_is_class(path) or path in _WRAPPERS):
+                for argument in self.arguments(value):
+                    self.visit(argument, context)
+            case Sequence() | Starred() | Mapping():
+                for child in value.children():
+                    self.visit(child, context)
+            case Select(test, then, other):
+                self.visit(test, "test")
+                self.branch(test, then, context)
+                self.branch(negate(test), other, context)
+            case Comprehension(element, sources, conditions) if context == "output":
+                for source in sources:
+                    self.visit(source, context)
+                for part in (element, *conditions):
+                    self.filtered(part, value)
+            case Binary("+", left, right) if context == "output" and (_is_tuple(left) or _is_tuple(right)):
+                self.visit(left, context)
+                self.visit(right, context)
+            case _ if context == "output" and self._same_head(value):
+                self.record("output", value)
+            case _:
+                for child in value.children():
+                    self.visit(child, context if context in _CONTEXTS else "value")
+
+    def branch(self, condition: Value, value: Value, context: str) -> None:
+        """A use that forbids fusing, under a condition that can be checked beforehand, makes its opposite a guard."""
+        before = self.uses.refusal
+        self.visit(value, context)
+        if self.uses.refusal is not before and is_static(condition):
+            self.uses.refusal = before
+            self.guard(describe(negate(condition)))
+
+    def guard(self, condition: str) -> None:
+        if condition not in self.uses.guards:
+            self.uses.guards.append(condition)
+
+    def filtered(self, part: Value, comprehension: Value) -> None:
+        """`tuple(v for v in (loss, logits) if v is not None)` gets shorter without logits: only for tuple returns."""
+        guard = f"the output is no tuple that leaves out what is None (line {getattr(comprehension.node, 'lineno', 0)})"
+        if self.touches(part):
+            self.guard(guard)
+
+    def occurrence(self, value: Value, context: str) -> None:
+        if context == "output":
+            self.record("output", value)
+        elif self.uses.refusal is None:
+            code = _CONTEXTS.get(context, "FG401")
+            self.uses.refusal = Refusal(code, value.node, f"`{describe(value)}`")
+
+    def record(self, kind: str, value: Value) -> None:
+        use = Use(kind, describe(value), getattr(value.node, "lineno", 0))
+        if use not in self.uses.found:
+            self.uses.found.append(use)
+
+    def _item(self, value: Index) -> Value | None:
+        result = self._result(value.base) if isinstance(value.base, Call) else None
+        position = getattr(value.index, "value", None)
+        if isinstance(result, Sequence) and type(position) is int and -len(result.items) <= position < len(result.items):
+            return result.items[position]
+        return None
+
+    def _result(self, value: Value) -> Value | None:
+        walked = self.reading.inlined.get(value) if isinstance(value, Call) else None
+        return walked.result if walked is not None else None
+
+    def _same_head(self, value: Value) -> bool:
+        chain = peel(value, self.reading)
+        return isinstance(chain, Chain) and chain.head.value in self.heads
+
+
+def _is_class(path: str) -> bool:
+    """Whether a global is a class by its name: an output type, which holds what it gets and does nothing with it."""
+    name = path.rsplit(".", 1)[-1]
+    return name[:1].isupper() and not name.isupper() and not path.startswith("torch.")
+
+
+def _is_tuple(value: Value) -> bool:
+    match value:
+        case Sequence():
+            return True
+        case Binary("+", left, right):
+            return _is_tuple(left) or _is_tuple(right)
+        case Select(_, then, other):
+            return _is_tuple(then) or _is_tuple(other)
+        case Index(base, _):
+            return not isinstance(base, Self)
+    return False
