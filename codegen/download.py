@@ -30,6 +30,8 @@ def fetch_wheel(version: str) -> Path:
             if not wheels:
                 raise SourceError(f"pip downloaded no wheel for {PACKAGE}=={version}. Give a wheel or a directory.")
             wheels[0].replace(wanted)
+    except SourceError:
+        raise
     except OSError as error:
         raise SourceError(
             f"cannot keep the wheel of {PACKAGE} {version} in {folder}: {error}. "

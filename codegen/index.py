@@ -139,7 +139,9 @@ class FileIndex:
                 else:
                     first = start if decorated_from is None else decorated_from
                     first_line = line - self.text.count("\n", first, start)
-                    self.functions[function_name] = FunctionBlock(function_name, None, Block(self.text[first:end], first_line))
+                    self.functions[function_name] = FunctionBlock(
+                        function_name, None, Block(self.text[first:end], first_line)
+                    )
                 decorated_from = None
             elif self.text[start] == "@":
                 decorated_from = start if decorated_from is None else decorated_from
@@ -154,7 +156,9 @@ class FileIndex:
         for node in ast.walk(ast.parse(pieces)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    names[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else alias.name.split(".")[0]
+                    names[alias.asname or alias.name.split(".")[0]] = (
+                        alias.name if alias.asname else alias.name.split(".")[0]
+                    )
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     names[alias.asname or alias.name] = f"{'.' * node.level}{node.module or ''}.{alias.name}"

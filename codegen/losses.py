@@ -107,7 +107,7 @@ class LossReader:
                     return self.mapping.get(str(member.value.value), "ForCausalLMLoss")
             if owner in self.mapping:
                 return self.mapping[owner]
-            found = re.findall(f"({'|'.join(self.mapping)})", owner)
+            found = re.findall(f"({'|'.join(self.mapping)})", owner) if self.mapping else []
             if found:
                 return self.mapping[found[0]]
         return self.mapping.get("ForCausalLM", "ForCausalLMLoss")

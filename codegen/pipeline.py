@@ -12,15 +12,16 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fusegen.codegen.fusions import linear_cross_entropy
+from fusegen.codegen.fusions.linear_cross_entropy import Analysis
 from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.losses import LossReader, loss_mapping
 from fusegen.codegen.members import Scope
-from fusegen.codegen.records import Aside, Failure, FileReport, ScanReport, Site
+from fusegen.codegen.records import MATCH, Aside, Failure, FileReport, ScanReport, Site
 
 if TYPE_CHECKING:
     from fusegen.codegen.cache import Cache
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
 RULES_VERSION = "1"
+
+Result = TypeVar("Result")
 
 _LOSS_MARKS = ("CrossEntropyLoss", "cross_entropy(", "loss_function(", "nll_loss(")
 _CLASSIFIER = re.compile(r"For\w*(Classification|QuestionAnswering|MultipleChoice|NextSentence|Segmentation|Detection)")
@@ -53,14 +56,14 @@ def scan(
     if cache is not None:
         salt = repr(sorted(mapping.items())).encode()
         for path in paths:
-            content = source.read(path)
+            content = _content(source, path)
             if content is not None:
                 digests[path] = hashlib.sha256(content + salt).hexdigest()
                 known = cache.get(path, digests[path])
                 if known is not None:
                     found[path] = known
     missing = [path for path in paths if path not in found]
-    for number, report in enumerate(_read_all(source, missing, mapping, jobs or os.cpu_count() or 1), start=1):
+    for number, report in enumerate(in_processes(_read_path, source, missing, mapping, jobs), start=1):
         found[report.path] = report
         if cache is not None and report.path in digests and not report.failures:
             cache.put(report.path, digests[report.path], report)
@@ -71,24 +74,41 @@ def scan(
     return ScanReport(source.package, source.version, tuple(found[path] for path in paths))
 
 
-def _read_all(source: Source, paths: list[str], mapping: dict[str, str], jobs: int):  # type: ignore[no-untyped-def]
-    jobs = min(jobs, max(1, len(paths) // 8))
+def _content(source: Source, path: str) -> bytes | None:
+    """The bytes of a file; None where it cannot be read, which reading it for its sites will report."""
+    try:
+        return source.read(path)
+    except OSError:
+        return None
+
+
+def in_processes(
+    read: Callable[[Source, str, dict[str, str]], Result],
+    source: Source,
+    paths: list[str],
+    mapping: dict[str, str],
+    jobs: int | None,
+) -> Iterator[Result]:
+    """`read(source, path, mapping)` for every path, in no particular order, over `jobs` processes."""
+    jobs = min(jobs or os.cpu_count() or 1, max(1, len(paths) // 8))
     if jobs == 1:
         for path in paths:
-            yield _read_path(source, path, mapping)
+            yield read(source, path, mapping)
         return
     # fork shares what is imported already; elsewhere processes start afresh.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     chunks = [paths[start :: jobs * 8] for start in range(jobs * 8)]
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for future in [pool.submit(_read_chunk, source, chunk, mapping) for chunk in chunks if chunk]:
+        for future in [pool.submit(_read_chunk, read, source, chunk, mapping) for chunk in chunks if chunk]:
             yield from future.result()
 
 
-def _read_chunk(source: Source, paths: list[str], mapping: dict[str, str]) -> list[FileReport]:
+def _read_chunk(
+    read: Callable[[Source, str, dict[str, str]], Result], source: Source, paths: list[str], mapping: dict[str, str]
+) -> list[Result]:
     # Syntax trees have no cycles; looking for some costs a fifth of the time.
     gc.disable()
-    return [_read_path(source, path, mapping) for path in paths]
+    return [read(source, path, mapping) for path in paths]
 
 
 def _read_path(source: Source, path: str, mapping: dict[str, str]) -> FileReport:
@@ -105,21 +125,32 @@ def _read_path(source: Source, path: str, mapping: dict[str, str]) -> FileReport
 
 def read_file(path: str, text: str, mapping: dict[str, str]) -> FileReport:
     """The sites of one modeling file. Raises `SyntaxError` if it is not Python."""
+    return read_index(path, text, mapping)[0]
+
+
+def read_index(
+    path: str, text: str, mapping: dict[str, str]
+) -> tuple[FileReport, list[tuple[Site, Analysis]], FileIndex | None]:
+    """The sites of one modeling file, with the walk behind each match and the index of the file."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    mentions = "labels" in text or "loss" in text
-    if not mentions:
-        return FileReport(path)
+    if "labels" not in text and "loss" not in text:
+        return FileReport(path), [], None
     try:
-        return _read_index(path, FileIndex(text), mapping)
+        index = FileIndex(text)
+        return (*_read_functions(path, index, mapping), index)
     except SyntaxError:
         # The text pass cut in a wrong place (or the file is no Python at all, which shows now).
-        return _read_index(path, FileIndex.whole(text), mapping)
+        index = FileIndex.whole(text)
+        return (*_read_functions(path, index, mapping), index)
 
 
-def _read_index(path: str, index: FileIndex, mapping: dict[str, str]) -> FileReport:
+def _read_functions(
+    path: str, index: FileIndex, mapping: dict[str, str]
+) -> tuple[FileReport, list[tuple[Site, Analysis]]]:
     scope = Scope(index)
     losses = LossReader(scope, mapping)
+    matches: list[tuple[Site, Analysis]] = []
     sites: list[Site] = []
     asides: list[Aside] = []
     failures: list[Failure] = []
@@ -130,7 +161,8 @@ def _read_index(path: str, index: FileIndex, mapping: dict[str, str]) -> FileRep
             asides.append(Aside(name, block.line, "the class is a classifier and no vocabulary is in its text"))
             continue
         try:
-            outcome = linear_cross_entropy.read_function(block, scope, losses, path)
+            analysis = linear_cross_entropy.analyse(block, scope, losses)
+            outcome = linear_cross_entropy.conclude(analysis, path)
         except SyntaxError:
             raise
         except Exception:
@@ -138,9 +170,11 @@ def _read_index(path: str, index: FileIndex, mapping: dict[str, str]) -> FileRep
             continue
         if isinstance(outcome, Site):
             sites.append(outcome)
+            if outcome.verdict == MATCH:
+                matches.append((outcome, analysis))
         elif outcome is not None:
             asides.append(outcome)
-    return FileReport(path, tuple(sites), tuple(asides), tuple(failures), mentions_labels=True)
+    return FileReport(path, tuple(sites), tuple(asides), tuple(failures), mentions_labels=True), matches
 
 
 def _functions(index: FileIndex) -> list[FunctionBlock]:
@@ -161,4 +195,3 @@ def _functions(index: FileIndex) -> list[FunctionBlock]:
             if method.name != "__init__" and (own or handed):
                 chosen.append(method)
     return chosen
-

@@ -186,11 +186,11 @@ def _installed() -> DirectorySource:
     root = Path(locations[0])
     if not (root / "models").is_dir():
         raise SourceError(f"the installed {PACKAGE} at {root} has no models/ folder. Name another source.")
-    from importlib.metadata import PackageNotFoundError, version
-
     text_version = DirectorySource(root).version
     if text_version is not None:
         return DirectorySource(root, text_version)
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return DirectorySource(root, version(PACKAGE))
     except PackageNotFoundError:

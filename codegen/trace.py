@@ -572,7 +572,7 @@ def _root_name(node: ast.expr) -> str | None:
 
 def _join(test: Value, then: Environment, other: Environment, node: ast.AST) -> Environment:
     joined: Environment = {}
-    for name in then.keys() | other.keys():
+    for name in dict.fromkeys((*then, *other)):
         left, right = then.get(name), other.get(name)
         if left is None or right is None:
             present = left if left is not None else right

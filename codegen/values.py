@@ -35,7 +35,7 @@ class Value:
             yield getattr(self, name)
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and self.digest == other.digest)  # type: ignore[attr-defined]
+        return self is other or (isinstance(other, Value) and type(self) is type(other) and self.digest == other.digest)
 
     def __hash__(self) -> int:
         return self.digest
@@ -247,6 +247,7 @@ def describe(value: Value, limit: int = 100) -> str:
     return text
 
 
+_BRACKETS = {"list": ("[", "]"), "set": ("{", "}")}
 _PRECEDENCE = {"*": 6, "/": 6, "//": 6, "%": 6, "@": 6, "+": 5, "-": 5, "**": 8}
 
 
@@ -280,7 +281,9 @@ def _text(value: Value, depth: int) -> str:
         case Unary(op, operand):
             return f"not {_atom(operand, deeper)}" if op == "not" else f"{op}{_atom(operand, deeper)}"
         case Logic(op, items):
-            return f" {op} ".join(_atom(item, deeper) if isinstance(item, Logic) else _text(item, deeper) for item in items)
+            return f" {op} ".join(
+                _atom(item, deeper) if isinstance(item, Logic) else _text(item, deeper) for item in items
+            )
         case Index(base, index):
             inner = _text(index, deeper)
             if isinstance(index, Sequence) and index.kind == "tuple" and index.items:
@@ -291,7 +294,7 @@ def _text(value: Value, depth: int) -> str:
             return ":".join(ends + ([_text(step, deeper)] if step else []))
         case Sequence(kind, items):
             inner = ", ".join(_text(item, deeper) for item in items)
-            opening, closing = {"list": "[]", "set": "{}"}.get(kind, "()")
+            opening, closing = _BRACKETS.get(kind, ("(", ")"))
             return f"{opening}{inner}{',' if kind == 'tuple' and len(items) == 1 else ''}{closing}"
         case Mapping(items):
             return "{" + ", ".join(f"{_text(k, deeper) if k else '**'}: {_text(v, deeper)}" for k, v in items) + "}"

@@ -28,7 +28,7 @@ _CLASSIFIER = re.compile(r"Classification|ForQuestionAnswering|MultipleChoice|Ne
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
     """A loss call over a vocabulary, where it stands, and its chain or why there is none."""
 
     record: CallRecord
@@ -36,16 +36,32 @@ class _Found:
     chain: Chain | Refusal
 
 
-def read_function(block: FunctionBlock, scope: Scope, losses: LossReader, file: str) -> Site | Aside | None:
-    """The site that a function is, the reason why its loss is no concern of ours, or None if it has no loss at all.
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """A walked function: its vocabulary losses, other losses (what, line), and loss calls that could not be read."""
 
-    Raises `SyntaxError` if the text of the function cannot be parsed.
-    """
+    block: FunctionBlock
+    walked: Trace
+    reading: Reading
+    found: tuple[Found, ...]
+    others: tuple[tuple[str, int], ...]
+    refusals: tuple[tuple[CallRecord, Refusal], ...]
+
+
+def analyse(block: FunctionBlock, scope: Scope, losses: LossReader) -> Analysis:
+    """Walk a function and read its losses. Raises `SyntaxError` if its text cannot be parsed."""
     reading = Reading(scope, block.owner)
     walked = trace(block.node, scope.resolve, stamps=scope.stamps)
     found, others, refusals = _losses(walked, reading, losses, block.name)
+    return Analysis(block, walked, reading, tuple(found), tuple(others), tuple(refusals))
+
+
+def conclude(analysis: Analysis, file: str) -> Site | Aside | None:
+    """The site that a function is, the reason why its loss is no concern of ours, or None if it has no loss at all."""
+    block, walked, reading = analysis.block, analysis.walked, analysis.reading
+    found, others, refusals = analysis.found, analysis.others, analysis.refusals
     if found or refusals:
-        return _verdict(block, walked, found, refusals, reading, file)
+        return _verdict(block, walked, list(found), list(refusals), reading, file)
     handed = _delegation(walked, reading)
     name = f"{block.owner}.{block.name}" if block.owner else block.name
     if handed is not None:
@@ -62,9 +78,9 @@ def read_function(block: FunctionBlock, scope: Scope, losses: LossReader, file: 
 
 def _losses(
     walked: Trace, reading: Reading, losses: LossReader, function: str
-) -> tuple[list[_Found], list[tuple[str, int]], list[tuple[CallRecord, Refusal]]]:
+) -> tuple[list[Found], list[tuple[str, int]], list[tuple[CallRecord, Refusal]]]:
     """Vocabulary losses, other losses (what, line), and loss calls that could not be read."""
-    found: list[_Found] = []
+    found: list[Found] = []
     others: list[tuple[str, int]] = []
     refusals: list[tuple[CallRecord, Refusal]] = []
     for record in _records(walked, reading):
@@ -83,7 +99,7 @@ def _losses(
             if why_not:
                 others.append((why_not, line))
             else:
-                found.append(_Found(record, read, chain))
+                found.append(Found(record, read, chain))
     doubtful = [each for each in found if _is_doubtful(each, reading)]
     if len(doubtful) < len(found):
         # A loss of its own beside a vocabulary loss that is known: it stays as it is.
@@ -92,7 +108,7 @@ def _losses(
     return found, others, refusals
 
 
-def _is_doubtful(each: _Found, reading: Reading) -> bool:
+def _is_doubtful(each: Found, reading: Reading) -> bool:
     """Nothing but the class's name says that the loss runs over a vocabulary, and its logits have no known head."""
     unknown = isinstance(each.chain, Refusal) and each.loss.kind == "cross_entropy"
     return unknown and _spelled_width(each.loss.logits, reading) is None and not reading.has_head(each.loss.logits)
@@ -120,7 +136,7 @@ def _other_vocabulary(loss: Loss, chain: Chain | Refusal, reading: Reading, func
         return None
     if isinstance(chain, Chain):
         rows = reading.expand(chain.head.rows) if chain.head.rows is not None else ""
-        widths = [reading.expand(step.width) for step in chain.steps if step.width is not None and not _own_width(step.width)]
+        widths = [reading.expand(step.width) for step in chain.steps if step.width is not None and not own_width(step.width)]
         if any(_VOCABULARY.search(text) for text in (rows, *widths)):
             return None
         if rows:
@@ -144,13 +160,13 @@ def _other_vocabulary(loss: Loss, chain: Chain | Refusal, reading: Reading, func
 def _spelled_width(logits: Value, reading: Reading) -> str | None:
     match logits:
         case Call(Attr(base, "view" | "reshape"), (*_, width), ()):
-            return reading.expand(width) if not _own_width(width) else _spelled_width(base, reading)
+            return reading.expand(width) if not own_width(width) else _spelled_width(base, reading)
         case Call(Attr(base, "float" | "contiguous" | "to"), _, _) | Index(base, _):
             return _spelled_width(base, reading)
     return None
 
 
-def _own_width(width: Value) -> bool:
+def own_width(width: Value) -> bool:
     """`logits.size(-1)` and `logits.shape[-1]`: the head's own width."""
     match width:
         case Const(-1) | Call(Attr(_, "size"), (Const(-1 | 2),)) | Index(Attr(_, "shape"), Const(-1 | 2)):
@@ -164,7 +180,7 @@ def _own_width(width: Value) -> bool:
 def _verdict(
     block: FunctionBlock,
     walked: Trace,
-    found: list[_Found],
+    found: list[Found],
     refusals: list[tuple[CallRecord, Refusal]],
     reading: Reading,
     file: str,
@@ -192,7 +208,7 @@ def _verdict(
 
 
 def _first_refusal(
-    found: list[_Found], refusals: list[tuple[CallRecord, Refusal]], reading: Reading, uses: Uses
+    found: list[Found], refusals: list[tuple[CallRecord, Refusal]], reading: Reading, uses: Uses
 ) -> Refusal | None:
     for each in found:
         if isinstance(each.chain, Refusal) and each.record.inside is None:
@@ -217,11 +233,11 @@ def _first_refusal(
     return uses.refusal
 
 
-def _is_read_again(each: _Found, uses: Uses) -> bool:
+def _is_read_again(each: Found, uses: Uses) -> bool:
     return uses.refusal is not None
 
 
-def _wrong_shape(each: _Found) -> Refusal | None:
+def _wrong_shape(each: Found) -> Refusal | None:
     """A cross-entropy written by hand must get one row of logits per label."""
     if each.loss.kind != "cross_entropy" or not isinstance(each.chain, Chain):
         return None
@@ -233,7 +249,7 @@ def _is_mask(step: Step) -> bool:
     return step.op == "token_select" and not isinstance(step.arguments[0][1], Slice)
 
 
-def _guards(each: _Found, reading: Reading) -> list[str]:
+def _guards(each: Found, reading: Reading) -> list[str]:
     """Conditions of the chain, and that the width which the loss names is the head's."""
     if not isinstance(each.chain, Chain):
         return []
@@ -244,12 +260,12 @@ def _guards(each: _Found, reading: Reading) -> list[str]:
     if each.loss.vocab_size is not None:
         widths.append(each.loss.vocab_size)
     for width in widths:
-        if rows is not None and not sliced and not _own_width(width) and reading.expand(width) != reading.expand(rows):
+        if rows is not None and not sliced and not own_width(width) and reading.expand(width) != reading.expand(rows):
             guards.append(f"{describe(width)} == {each.chain.head.linear}.out_features")
     return guards
 
 
-def _describe(each: _Found, reading: Reading) -> VocabularyLoss:
+def _describe(each: Found, reading: Reading) -> VocabularyLoss:
     chain = each.chain
     met = alignment(each.loss, chain) if isinstance(chain, Chain) else None
     node = each.record.call.node

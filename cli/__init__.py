@@ -1,0 +1,58 @@
+"""The command line. Each command is a file of this package and is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from fusegen import __version__
+
+INTERRUPTED = 128 + 2
+
+COMMANDS = {
+    "scan": "Find every language-model head and loss and say whether it can be fused.",
+    "emit": "Write patched modeling files for every match that can be emitted.",
+    "explain": "Show one site in full, beside the source lines that it comes from.",
+    "rule": "Explain a reason code, or list them all.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose command `name` is the attribute `command` of the module `fusegen.cli.name`."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"fusegen.cli.{name}").command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", "-V", prog_name="fusegen", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Find the language-model heads and losses of a transformers tree, and fuse what can be fused.
+
+    Exit status: 0 clean, 1 findings (--fail-on, --check), 2 wrong usage, unreadable input or an internal error.
+    """
+
+
+def main() -> None:
+    """The entry point: errors are one line for people, an interrupt ends the program quietly."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)

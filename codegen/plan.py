@@ -1,0 +1,216 @@
+"""From a match to an edit: which run of statements is replaced, and by which call.
+
+    logits = self.lm_head(h)                    if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+    loss = None                          ->         logits = None
+    if labels is not None:                          loss = causal_lm_loss(h, self.lm_head, labels, ...)
+        loss = self.loss_function(...)          else: the statements on the left, as they are
+
+A plan is made only where the statements from head to loss are one run in the body of the function and
+nothing after them needs the logits but the output. Everything else is a `PlanRefusal` with a code: such a
+site stays a match of the scan and is not emitted.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from fusegen.codegen.arguments import Arguments, loss_arguments
+from fusegen.codegen.fusions.linear_cross_entropy import Analysis, Found
+from fusegen.codegen.records import Site
+from fusegen.codegen.statements import (
+    Run,
+    bound_names,
+    is_label_move,
+    is_none_assignment,
+    loaded_names,
+    only_returned,
+    source_lines,
+)
+from fusegen.codegen.values import Attr, Call, Self, Value
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRefusal:
+    """Why a match is not emitted yet."""
+
+    code: str
+    detail: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The edit of one function: statements `start` to `stop` of its body get a branch before them.
+
+    `guards` are further conditions of the fused branch; `kept` statements of the run that do not need the
+    logits, as text; `cleared` the names that are None where no logits are computed.
+    """
+
+    site: Site
+    start: int
+    stop: int
+    labels: str
+    guards: tuple[str, ...]
+    kept: tuple[str, ...]
+    cleared: tuple[str, ...]
+    loss: str
+    call: Arguments
+    after: tuple[str, ...]
+
+
+def plan(site: Site, analysis: Analysis) -> Plan | PlanRefusal:
+    """The edit for a matched site, or why it is not made."""
+    simple = _simple_shape(site, analysis)
+    if isinstance(simple, PlanRefusal):
+        return simple
+    found, head = simple
+    run = _run(analysis, found, head)
+    if isinstance(run, PlanRefusal):
+        return run
+    arguments = loss_arguments(site, found, head, run.stable)
+    if isinstance(arguments, str):
+        return PlanRefusal("FG604", arguments, site.line)
+    needed = {name for _, text in arguments.all() for name in loaded_names(ast.parse(text, mode="eval"))}
+    needed |= {name for guard in arguments.guards for name in loaded_names(ast.parse(guard, mode="eval"))}
+    if needed & (run.dropped - {run.labels}):
+        return PlanRefusal(
+            "FG602", f"`{min(needed & run.dropped)}` is computed from the logits and needed by the loss", site.line
+        )
+    kept = _needed_only(run, needed)
+    rebound = {name for text in kept for name in bound_names(ast.parse(text).body)}
+    if rebound & loaded_names(ast.parse(arguments.hidden_states, mode="eval")):
+        return PlanRefusal("FG602", "the hidden states are bound again between head and loss", site.line)
+    return Plan(
+        site=site,
+        start=run.start,
+        stop=run.stop,
+        labels=run.labels,
+        guards=arguments.guards,
+        kept=kept,
+        cleared=run.cleared,
+        loss=run.loss,
+        call=arguments,
+        after=run.after,
+    )
+
+
+def _needed_only(run: Run, needed: set[str]) -> tuple[str, ...]:
+    """The kept statements without `name = self.config.x` of which nothing is left that reads it."""
+    kept: list[str] = []
+    read = needed | run.later | {name for text in run.after for name in loaded_names(ast.parse(text))}
+    for text in reversed(run.kept):
+        statement = ast.parse(text).body[0]
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Attribute()) if name not in read:
+                continue
+        read |= loaded_names(statement)
+        kept.insert(0, text)
+    return tuple(kept)
+
+
+def _simple_shape(site: Site, analysis: Analysis) -> tuple[Found, Call] | PlanRefusal:
+    """The one loss and the plain head that a first plan can handle."""
+    if len(analysis.found) != 1:
+        return PlanRefusal("FG605", f"{len(analysis.found)} losses over a vocabulary in one function", site.line)
+    found = analysis.found[0]
+    chain = found.chain
+    head = getattr(getattr(chain, "head", None), "value", None)
+    if getattr(chain, "outer", None) is not None or not isinstance(head, Call) or not _is_module_path(head.func):
+        return PlanRefusal("FG603", "the head is a module with more than one linear in it", site.line)
+    if analysis.block.name != "forward" or any(
+        mark in analysis.block.text for mark in ("super()", "__class__", "self.__")
+    ):
+        return PlanRefusal("FG606", "the text of the function needs the class that it stands in", analysis.block.line)
+    return found, head
+
+
+def _is_module_path(place: Value) -> bool:
+    return isinstance(place, Attr) and (isinstance(place.base, Self) or _is_module_path(place.base))
+
+
+def _run(analysis: Analysis, found: Found, head: Call) -> Run | PlanRefusal:
+    """The statements from the head to the loss, told apart into what is dropped, kept and cleared."""
+    body = analysis.block.node.body
+    start, stop = _holding(body, head.node), _holding(body, found.record.call.node)
+    line = found.record.call.node.lineno  # type: ignore[union-attr]
+    if start is None or stop is None or stop <= start or not isinstance(body[start], ast.Assign | ast.AnnAssign):
+        return PlanRefusal("FG601", "head and loss are not statements of one run in the body", line)
+    guarded = body[stop]
+    match guarded:
+        case ast.If(
+            test=ast.Compare(left=ast.Name(id=labels), ops=[ast.IsNot()], comparators=[ast.Constant(value=None)]),
+            orelse=[],
+        ):
+            pass
+        case _:
+            return PlanRefusal("FG601", "the loss is not under a plain `if labels is not None:`", guarded.lineno)
+    position = _holding(guarded.body, found.record.call.node)
+    match guarded.body[position] if position is not None else None:
+        case ast.Assign(targets=[ast.Name(id=loss)], value=value) if value is found.record.call.node:
+            pass
+        case _:
+            return PlanRefusal("FG601", "the loss is not assigned to a name by a statement of its own", line)
+    tainted = bound_names([body[start]])
+    kept: list[str] = []
+    dropped: set[str] = set()
+    assert position is not None
+    for statement in [*body[start + 1 : stop], *guarded.body[:position]]:
+        if loaded_names(statement) & tainted:
+            if not is_label_move(statement, labels):
+                tainted |= bound_names([statement])
+            dropped |= bound_names([statement])
+        elif not is_none_assignment(statement, loss) and not _is_criterion(statement):
+            kept.append(source_lines(statement, analysis.block.text, analysis.block.line))
+    after: list[str] = []
+    for statement in guarded.body[position + 1 :]:
+        if not loaded_names(statement) & tainted:
+            after.append(source_lines(statement, analysis.block.text, analysis.block.line))
+        elif isinstance(statement, ast.Assign):
+            tainted |= bound_names([statement])
+        else:
+            return PlanRefusal("FG602", "the logits are needed after the loss", statement.lineno)
+    rest = body[stop + 1 :]
+    later = {name for statement in rest for name in loaded_names(statement)}
+    for name in sorted(tainted & later):
+        if not only_returned(name, rest):
+            return PlanRefusal("FG602", f"`{name}` is needed after the loss for more than the output", rest[0].lineno)
+    stable = _stable_parameters(analysis)
+    return Run(
+        start,
+        stop,
+        labels,
+        loss,
+        tuple(kept),
+        tuple(after),
+        tuple(sorted(tainted & later)),
+        frozenset(later),
+        frozenset(dropped | tainted),
+        stable,
+    )
+
+
+def _holding(statements: list[ast.stmt], node: ast.AST | None) -> int | None:
+    """The position of the statement that a node stands in."""
+    for position, statement in enumerate(statements):
+        if any(child is node for child in ast.walk(statement)):
+            return position
+    return None
+
+
+def _is_criterion(statement: ast.stmt) -> bool:
+    """`loss_fct = CrossEntropyLoss()`: the fused call takes its arguments."""
+    match statement:
+        case ast.Assign(
+            targets=[ast.Name()],
+            value=ast.Call(func=ast.Name(id="CrossEntropyLoss") | ast.Attribute(attr="CrossEntropyLoss")),
+        ):
+            return True
+    return False
+
+
+def _stable_parameters(analysis: Analysis) -> frozenset[str]:
+    """Parameters that the function never binds again."""
+    arguments = analysis.block.node.args
+    names = {argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
+    return frozenset(names - bound_names(analysis.block.node.body))

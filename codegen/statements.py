@@ -1,0 +1,104 @@
+"""What statements load, bind and return, and their text: the questions that a plan asks of Python's syntax."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The statements from head to loss: positions in the body, and what becomes of each (see `Plan`)."""
+
+    start: int
+    stop: int
+    labels: str
+    loss: str
+    kept: tuple[str, ...]
+    after: tuple[str, ...]
+    cleared: tuple[str, ...]
+    later: frozenset[str]
+    dropped: frozenset[str]
+    stable: frozenset[str]
+
+
+def loaded_names(node: ast.AST) -> set[str]:
+    """Names that are read anywhere in a node; an augmented target is read too."""
+    names = {child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load)}
+    return names | {
+        child.target.id
+        for child in ast.walk(node)
+        if isinstance(child, ast.AugAssign) and isinstance(child.target, ast.Name)
+    }
+
+
+def bound_names(statements: list[ast.stmt]) -> set[str]:
+    """Names that statements bind."""
+    return {
+        child.id
+        for statement in statements
+        for child in ast.walk(statement)
+        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store | ast.Del)
+    }
+
+
+def is_none_assignment(statement: ast.stmt, name: str) -> bool:
+    """`loss = None`"""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=target)], value=ast.Constant(value=None)):
+            return target == name
+    return False
+
+
+def is_label_move(statement: ast.stmt, labels: str) -> bool:
+    """`labels = labels.to(logits.device)`: the fused call moves labels by itself."""
+    match statement:
+        case ast.Assign(
+            targets=[ast.Name(id=target)],
+            value=ast.Call(
+                func=ast.Attribute(value=ast.Name(id=moved), attr="to"),
+                args=[ast.Attribute(attr="device")],
+                keywords=[],
+            ),
+        ):
+            return target == moved == labels
+    return False
+
+
+def only_returned(name: str, statements: list[ast.stmt]) -> bool:
+    """Whether a name is read only as a field of what is built or as an item of a tuple: where None may stand."""
+    for statement in statements:
+        allowed = {
+            id(child)
+            for node in ast.walk(statement)
+            for child in (
+                [keyword.value for keyword in node.keywords]
+                if isinstance(node, ast.Call) and _is_output(node)
+                else node.elts
+                if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load)
+                else []
+            )
+        }
+        for node in ast.walk(statement):
+            if (
+                isinstance(node, ast.Name)
+                and node.id == name
+                and (not isinstance(node.ctx, ast.Load) or id(node) not in allowed)
+            ):
+                return False
+            if isinstance(node, ast.ListComp | ast.GeneratorExp) and name in loaded_names(node):
+                return False
+    return True
+
+
+def _is_output(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id[:1].isupper()
+
+
+def source_lines(statement: ast.stmt, text: str, first_line: int) -> str:
+    """The whole lines that a statement stands on, without their common indentation."""
+    lines = text.splitlines()[
+        statement.lineno - first_line : (statement.end_lineno or statement.lineno) - first_line + 1
+    ]
+    return textwrap.dedent("\n".join(lines))
