@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusegen.kernels import linear_cross_entropy
-    from fusegen.runtime import fused, install, uninstall
+    from fusegen.runtime import coverage, fused, install, uninstall
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "fused", "install", "linear_cross_entropy", "uninstall"]
+__all__ = ["__version__", "coverage", "fused", "install", "linear_cross_entropy", "uninstall"]
 
 _LAZY = {
+    "coverage": "fusegen.runtime",
     "fused": "fusegen.runtime",
     "install": "fusegen.runtime",
     "linear_cross_entropy": "fusegen.kernels",

@@ -22,7 +22,13 @@ from fusegen.cli.options import comma_separated, tree_options
     help="The folder that shall hold the generated package.",
 )
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the folder is not what would be written.")
-@click.option("--model", multiple=True, callback=comma_separated, metavar="NAMES", help="These model folders only.")
+@click.option(
+    "--model",
+    multiple=True,
+    callback=comma_separated,
+    metavar="NAMES",
+    help="These models only: the folder then holds no others.",
+)
 @click.pass_context
 def command(
     context: click.Context,

@@ -12,7 +12,7 @@ import itertools
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.logit_ops.step import Refusal, Step
 from fusegen.codegen.losses import Loss
-from fusegen.codegen.values import Attr, Call, Const, Index, Logic, Opaque, Param, Select, Sequence, Slice, Unary, Value, negate, describe
+from fusegen.codegen.values import Attr, Call, Const, Index, Logic, Opaque, Param, Select, Self, Sequence, Slice, Unary, Value, negate, describe
 
 _KEEPS = frozenset("to contiguous view reshape flatten long clone type int detach".split())
 
@@ -24,7 +24,7 @@ def alignment(loss: Loss, chain: Chain) -> str | Refusal:
     selects = [step for step in chain.steps if step.op == "token_select"]
     if loss.kind == "cross_entropy" and not selects:
         # Every row of the head's product meets the label that the forward puts beside it.
-        return "aligned"
+        return _refusal(loss) if _labels_alone_are_cut(loss, chain) else "aligned"
     found = {_one_way(loss, selects, dict(ways)) for ways in _ways(loss, selects)} if selects else {"aligned"}
     if None in found or (loss.kind != "cross_entropy" and len(found) > 1):
         return _refusal(loss)
@@ -43,6 +43,41 @@ def _is_flat(labels: Value) -> bool:
             return True
         case Call(Attr(inner, name)) if name in _KEEPS:
             return _is_flat(inner)
+    return False
+
+
+def _labels_alone_are_cut(loss: Loss, chain: Chain) -> bool:
+    """Labels without their first, masked or in another order, against hidden states of which nothing was left out."""
+    if _is_reordered(loss.labels):
+        return True
+    cuts = [_label_cut(loss.labels, dict(ways)) for ways in _ways(loss, [])]
+    return any(cut == "drop-first" or masks for cut, masks in cuts) and not _is_cut(chain.head.hidden)
+
+
+def _is_reordered(labels: Value) -> bool:
+    match labels:
+        case Call(Attr(_, "t" | "transpose" | "permute" | "roll" | "flip" | "swapaxes" | "movedim")) | Attr(_, "T" | "mT"):
+            return True
+        case Call(Attr(base)) | Index(base):
+            return _is_reordered(base)
+        case Select(_, then, other):
+            return _is_reordered(then) or _is_reordered(other)
+    return False
+
+
+def _is_cut(hidden: Value) -> bool:
+    """Whether some positions of the hidden states are left out before the head."""
+    match hidden:
+        case Index(base, Const()):
+            return _is_cut(base)
+        case Index():
+            return True
+        case Call(Attr(base) as place, arguments):
+            return _is_cut(base) or (not isinstance(base, Self) and any(_is_cut(argument) for argument in arguments)) or place.name == "index_select"
+        case Call(_, arguments):
+            return any(_is_cut(argument) for argument in arguments)
+        case Select(_, then, other):
+            return _is_cut(then) or _is_cut(other)
     return False
 
 

@@ -127,6 +127,10 @@ def _merge(value: Select, then: Chain, other: Chain) -> Chain | Refusal:
             also = longer.also | shorter.also | frozenset(shorter.trail)
             return replace(longer, steps=(*_under(above, condition), *below), guards=guards, also=also)
     if then.head.value == other.head.value or (then.head.linear == other.head.linear and not then.steps and not other.steps):
+        if then.head.hidden != other.head.hidden:
+            if is_static(test):
+                return replace(then, guards=(test, *then.guards))
+            return Refusal("FG105", value.node, f"`{describe(test)}` chooses between two inputs of the head")
         if _names(then.steps) == _names(other.steps) and then.guards == other.guards:
             return replace(then, also=then.also | other.also | frozenset(other.trail))
         common = _common_tail(then.steps, other.steps)

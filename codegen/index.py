@@ -15,7 +15,8 @@ from functools import cached_property
 _TOP = re.compile(r"^(?:class[ \t]+(\w+)|(?:async[ \t]+)?def[ \t]+(\w+)|@|[^\s#)\]}])", re.MULTILINE)
 _METHOD = re.compile(r"^([ \t]+)(?:async[ \t]+)?def[ \t]+(\w+)|^([ \t]+)@", re.MULTILINE)
 
-_IMPORTING = ("import ", "from ", "if ", "elif ", "else:", "try:", "except", "finally:")
+_IMPORTING = ("import ", "from ", "if ", "elif ", "else:", "try:", "except", "finally:", "with ", "for ", "while ")
+_ASSIGNED = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=(?!=)|(\w+)[ \t]*,[^=\n]*=(?!=)")
 
 
 @dataclass(slots=True)
@@ -92,8 +93,18 @@ class ClassBlock:
             line += text.count("\n", seen, start)
             seen = start
             end = starts[number + 1][0] if number + 1 < len(starts) else len(text)
-            methods[name] = FunctionBlock(name, self.name, Block(text[start:end], line))
+            piece = text[start:end]
+            _check_whole(piece, name, line)
+            methods[name] = FunctionBlock(name, self.name, Block(piece, line))
         return methods
+
+    @cached_property
+    def assigned(self) -> frozenset[str]:
+        """Names that the class body assigns, as far as its text shows (a line of a docstring may be taken for one)."""
+        indent = re.search(r"\n([ \t]+)\S", self.text)
+        if indent is None:
+            return frozenset(re.findall(r"[:;][ \t]*(\w+)[ \t]*=(?!=)", self.text))
+        return frozenset(re.findall(rf"^{indent.group(1)}(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", self.text, re.MULTILINE))
 
     @cached_property
     def bases(self) -> tuple[str, ...]:
@@ -104,6 +115,12 @@ class ClassBlock:
         node = tree.body[0]
         assert isinstance(node, ast.ClassDef)
         return tuple(ast.unparse(base) for base in node.bases)
+
+
+def _check_whole(piece: str, name: str, line: int) -> None:
+    """Raise `SyntaxError` where a piece may start or end inside a string: then its text is not what runs."""
+    if piece.count('"""') % 2 or piece.count("'''") % 2:
+        raise SyntaxError(f"a string may reach over the margin of {name} at line {line}")
 
 
 def _header_only(text: str) -> str:
@@ -139,6 +156,7 @@ class FileIndex:
                 else:
                     first = start if decorated_from is None else decorated_from
                     first_line = line - self.text.count("\n", first, start)
+                    _check_whole(self.text[first:end], function_name, first_line)
                     self.functions[function_name] = FunctionBlock(
                         function_name, None, Block(self.text[first:end], first_line)
                     )
@@ -151,18 +169,44 @@ class FileIndex:
     @cached_property
     def imports(self) -> dict[str, str]:
         """Names that module-level imports bind, to what they stand for; relative ones start with dots."""
-        names: dict[str, str] = {}
-        pieces = "".join(self.text[start:end] for start, end in self._margin if self.text.startswith(_IMPORTING, start))
-        for node in ast.walk(ast.parse(pieces)):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    names[alias.asname or alias.name.split(".")[0]] = (
-                        alias.name if alias.asname else alias.name.split(".")[0]
-                    )
-            elif isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    names[alias.asname or alias.name] = f"{'.' * node.level}{node.module or ''}.{alias.name}"
-        return names
+        return {name: paths[0] for name, paths in self._bound.items() if len(paths) == 1 and paths[0]}
+
+    @cached_property
+    def ambiguous(self) -> frozenset[str]:
+        """Names that the module binds in more ways than one: a definition and an assignment, two imports, ..."""
+        defined = self.classes.keys() | self.functions.keys()
+        return frozenset(name for name, paths in self._bound.items() if len(paths) > 1 or name in defined)
+
+    @cached_property
+    def _bound(self) -> dict[str, list[str]]:
+        """Names to all that statements at the margin bind them to; "" for what is no import."""
+        found: dict[str, list[str]] = {}
+
+        def bind(name: str, path: str) -> None:
+            paths = found.setdefault(name, [])
+            if path not in paths:
+                paths.append(path)
+
+        pieces: list[str] = []
+        for start, end in self._margin:
+            if self.text.startswith(_IMPORTING, start):
+                pieces.append(self.text[start:end])
+            elif assigned := _ASSIGNED.match(self.text, start):
+                bind(assigned.group(1) or assigned.group(2), "")
+        for node in ast.walk(ast.parse("".join(pieces))):
+            match node:
+                case ast.Import(names=aliases):
+                    for alias in aliases:
+                        name = alias.name.split(".")[0]
+                        bind(alias.asname or name, alias.name if alias.asname else name)
+                case ast.ImportFrom(module=module, names=aliases, level=level):
+                    for alias in aliases:
+                        bind(alias.asname or alias.name, f"{'.' * level}{module or ''}.{alias.name}")
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                    bind(name, "")
+                case ast.Name(id=name, ctx=ast.Store()):
+                    bind(name, "")
+        return found
 
     @classmethod
     def whole(cls, text: str) -> FileIndex:
@@ -185,7 +229,7 @@ class FileIndex:
                         methods[item.name] = FunctionBlock(item.name, node.name, piece, item)
                 own = Block("".join(lines[node.lineno - 1 : node.end_lineno]), node.lineno)
                 index.classes[node.name] = ClassBlock(node.name, own, methods)
-            elif isinstance(node, ast.Import | ast.ImportFrom | ast.If | ast.Try):
+            else:
                 start = sum(len(line) for line in lines[: first - 1])
                 index._margin.append((start, start + len(block.text)))
         return index

@@ -102,9 +102,11 @@ class LossReader:
     def kind_of(self, owner: str | None) -> str:
         """The loss function that transformers gives a class: `PreTrainedModel.loss_type` by name."""
         if owner is not None:
-            for member in self.scope.members(owner).get("loss_type", ()):
-                if isinstance(member, Plain) and isinstance(member.value, Const):
-                    return self.mapping.get(str(member.value.value), "ForCausalLMLoss")
+            given = self.scope.members(owner).get("loss_type", ())
+            if given or self.scope.is_shadowed(owner, "loss_type"):
+                if len(given) == 1 and isinstance(given[0], Plain) and isinstance(given[0].value, Const):
+                    return self.mapping.get(str(given[0].value.value), "ForCausalLMLoss")
+                return "set by `loss_type`, which is not one known name"
             if owner in self.mapping:
                 return self.mapping[owner]
             found = re.findall(f"({'|'.join(self.mapping)})", owner) if self.mapping else []
@@ -119,7 +121,7 @@ class LossReader:
             if len(assigned) != 1 or not isinstance(assigned[0], Plain):
                 return Refusal("FG302", call.node, "`self.loss_function` is set to something unknown in `__init__`")
             name = describe(assigned[0].value).rsplit(".", 1)[-1]
-        if owner is not None and self.scope.index.method(owner, "loss_function") is not None:
+        if owner is not None and self.scope.is_shadowed(owner, "loss_function"):
             return Refusal("FG302", call.node, "the class defines a `loss_function` of its own")
         kind = _KINDS.get(name)
         if kind is None:
@@ -148,7 +150,10 @@ class LossReader:
         logits, labels = call.argument(0, "input"), call.argument(1, "target")
         if logits is None or labels is None or (not functional and (len(call.args) > 2 or any(k is None for k, _ in call.keywords))):
             return Refusal("FG302", call.node, "the loss is called with arguments that cannot be told apart")
-        given: dict[str, Value] = dict(zip(_CRITERION_PARAMETERS, made.args[2:] if functional else made.args, strict=False))
+        positional = made.args[2:] if functional else made.args
+        if any(isinstance(argument, Starred) for argument in positional):
+            return Refusal("FG305", made.node, "the criterion is made with `*` arguments")
+        given: dict[str, Value] = dict(zip(_CRITERION_PARAMETERS, positional, strict=False))
         for keyword, value in made.keywords:
             if keyword is None:
                 return Refusal("FG305", made.node, "the criterion is made with `**` arguments")

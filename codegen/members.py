@@ -86,6 +86,8 @@ class Scope:
 
     def resolve(self, name: str) -> Value:
         """The value of a name that a function does not bind: an import, a definition of this file, a builtin."""
+        if name in self.index.ambiguous:
+            return Global(f"..{name}")
         if name in self._locals:
             return Global(f".{name}")
         if name in self.index.imports:
@@ -109,8 +111,10 @@ class Scope:
 
     def _stored(self, walked: Trace) -> dict[str, tuple[Member, ...]]:
         stored: dict[str, list[Member]] = {}
-        for place, value, _ in walked.stores:
+        for place, value, path in walked.stores:
             if place.base == Self():
+                if not path:
+                    stored.pop(place.name, None)
                 for choice in _choices(value):
                     if not is_none(choice):
                         stored.setdefault(place.name, []).append(self._member(choice))
@@ -118,6 +122,8 @@ class Scope:
             match record.call:
                 case Call(Attr(Self(), "register_buffer" | "register_parameter"), (Const(str(name)), made, *_)):
                     stored.setdefault(name, []).append(Tensor(_shape(made)))
+                case Call(Attr(Self(), "add_module" | "register_module"), (Const(str(name)), made, *_)):
+                    stored[name] = [*(stored.get(name, ()) if record.path else ()), self._member(made)]
         return {name: tuple(dict.fromkeys(members)) for name, members in stored.items()}
 
     def _member(self, value: Value) -> Member:
@@ -152,7 +158,7 @@ class Scope:
             case Attr(base, name):
                 found: list[Member] = []
                 for holder in self.at(owner, base):
-                    if not isinstance(holder, InFile):
+                    if not isinstance(holder, InFile) or self.is_shadowed(holder.class_name, name):
                         return ()
                     members = self.members(holder.class_name).get(name, ())
                     found += (self._as_made(member, holder) for member in members)
@@ -164,6 +170,10 @@ class Scope:
                 if lists and all(isinstance(holder, ModuleList) for holder in lists):
                     return tuple(holder.item for holder in lists if isinstance(holder, ModuleList))
         return ()
+
+    def is_shadowed(self, class_name: str, name: str) -> bool:
+        """Whether the class has a method, property or attribute of that name: it comes before a module of the instance."""
+        return any(name in block.methods or name in block.assigned for block in self.index.mro(class_name))
 
     def _as_made(self, member: Member, holder: InFile) -> Member:
         """A member that its class got as an argument, as the one who made the holder spelled it."""
@@ -295,6 +305,19 @@ def _bias(argument: Value | None) -> str:
     return "config"
 
 
+def _is_number(value: Value) -> bool:
+    match value:
+        case Const() | Call(Global("float" | "int" | "math.sqrt" | "math.log" | "numpy.log" | "numpy.sqrt")):
+            return True
+        case Attr(base, _):
+            return is_config(base)
+        case Unary(_, operand):
+            return _is_number(operand)
+        case Binary(_, left, right):
+            return _is_number(left) and _is_number(right)
+    return False
+
+
 def _shape(made: Value) -> tuple[Value, ...] | None:
     """The shape of a tensor that `__init__` makes, as far as it is spelled."""
     match made:
@@ -310,5 +333,6 @@ def _shape(made: Value) -> tuple[Value, ...] | None:
         case Call(Global("torch.full"), (Sequence(_, sizes), *_)):
             return tuple(sizes)
         case Binary("*" | "/" | "+" | "-", left, right):
-            return _shape(left) if not isinstance(left, Const) else _shape(right)
+            shapes = [_shape(side) for side in (left, right) if not _is_number(side)]
+            return shapes[0] if len(shapes) == 1 else None
     return None

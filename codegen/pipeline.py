@@ -191,7 +191,8 @@ def _functions(index: FileIndex) -> list[FunctionBlock]:
         for method in block.methods.values():
             text = method.text
             own = any(mark in text for mark in _LOSS_MARKS)
-            handed = "labels" in text and (criterion or ("loss" in text and method.name == "forward"))
+            in_forward = method.name == "forward" and ("loss" in text or "labels=" in text)
+            handed = "labels" in text and (criterion or in_forward)
             if method.name != "__init__" and (own or handed):
                 chosen.append(method)
     return chosen

@@ -16,6 +16,7 @@ import ast
 from dataclasses import dataclass
 
 from fusegen.codegen.arguments import Arguments, loss_arguments
+from fusegen.codegen.chain import Chain
 from fusegen.codegen.fusions.linear_cross_entropy import Analysis, Found
 from fusegen.codegen.records import Site
 from fusegen.codegen.statements import (
@@ -24,6 +25,7 @@ from fusegen.codegen.statements import (
     is_label_move,
     is_none_assignment,
     loaded_names,
+    only_binds,
     only_returned,
     source_lines,
 )
@@ -134,7 +136,7 @@ def _run(analysis: Analysis, found: Found, head: Call) -> Run | PlanRefusal:
     body = analysis.block.node.body
     start, stop = _holding(body, head.node), _holding(body, found.record.call.node)
     line = found.record.call.node.lineno  # type: ignore[union-attr]
-    if start is None or stop is None or stop <= start or not isinstance(body[start], ast.Assign | ast.AnnAssign):
+    if start is None or stop is None or stop <= start or not _assigns_logits(body[start], found):
         return PlanRefusal("FG601", "head and loss are not statements of one run in the body", line)
     guarded = body[stop]
     match guarded:
@@ -151,12 +153,17 @@ def _run(analysis: Analysis, found: Found, head: Call) -> Run | PlanRefusal:
             pass
         case _:
             return PlanRefusal("FG601", "the loss is not assigned to a name by a statement of its own", line)
-    tainted = bound_names([body[start]])
+    logits = bound_names([body[start]])
+    tainted = set(logits)
     kept: list[str] = []
     dropped: set[str] = set()
     assert position is not None
     for statement in [*body[start + 1 : stop], *guarded.body[:position]]:
         if loaded_names(statement) & tainted:
+            if not only_binds(statement):
+                return PlanRefusal(
+                    "FG601", "a statement between head and loss does more than bind names", statement.lineno
+                )
             if not is_label_move(statement, labels):
                 tainted |= bound_names([statement])
             dropped |= bound_names([statement])
@@ -166,14 +173,14 @@ def _run(analysis: Analysis, found: Found, head: Call) -> Run | PlanRefusal:
     for statement in guarded.body[position + 1 :]:
         if not loaded_names(statement) & tainted:
             after.append(source_lines(statement, analysis.block.text, analysis.block.line))
-        elif isinstance(statement, ast.Assign):
+        elif only_binds(statement):
             tainted |= bound_names([statement])
         else:
             return PlanRefusal("FG602", "the logits are needed after the loss", statement.lineno)
     rest = body[stop + 1 :]
     later = {name for statement in rest for name in loaded_names(statement)}
     for name in sorted(tainted & later):
-        if not only_returned(name, rest):
+        if name not in logits or not only_returned(name, rest):
             return PlanRefusal("FG602", f"`{name}` is needed after the loss for more than the output", rest[0].lineno)
     stable = _stable_parameters(analysis)
     return Run(
@@ -188,6 +195,14 @@ def _run(analysis: Analysis, found: Found, head: Call) -> Run | PlanRefusal:
         frozenset(dropped | tainted),
         stable,
     )
+
+
+def _assigns_logits(statement: ast.stmt, found: Found) -> bool:
+    """Whether a statement binds a name to a value on the way from the head to the loss, and to nothing else."""
+    match statement:
+        case ast.Assign(targets=[ast.Name()], value=value) | ast.AnnAssign(target=ast.Name(), value=value):
+            return isinstance(found.chain, Chain) and any(each.node is value for each in found.chain.trail)
+    return False
 
 
 def _holding(statements: list[ast.stmt], node: ast.AST | None) -> int | None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -88,6 +89,8 @@ class Reading:
 
     def _read_head(self, value: Value) -> HeadRead | None:
         match value:
+            case Call(_, (Starred(), *_), _):
+                return None
             case Call(Attr() | Index() as place, (hidden,), ()) if (linear := self._linear_at(place)) is not None:
                 return HeadRead(value, render(place), hidden, linear.rows, linear.bias)
             case Call(Global("torch.nn.functional.linear"), (hidden, Attr(owner, "weight") as weight, *rest), keywords):
@@ -207,8 +210,7 @@ class Reading:
         """Parameters to values; None if the call does not show which argument goes where."""
         arguments = function.args
         names = [argument.arg for argument in [*arguments.posonlyargs, *arguments.args]]
-        static = any(isinstance(d, ast.Name) and d.id in ("staticmethod", "classmethod", "property") for d in function.decorator_list)
-        if static or any(isinstance(argument, Starred) for argument in call.args):
+        if not all(_is_harmless(decorator) for decorator in function.decorator_list) or any(isinstance(argument, Starred) for argument in call.args):
             return None
         bound: dict[str, Value] = {}
         if receiver is not None:
@@ -233,6 +235,18 @@ class Reading:
         return bound
 
 
+_HARMLESS_DECORATORS = re.compile(
+    r"torch\.jit\.\w+|torch\.compile|torch\.compiler\.\w+|can_return_tuple|auto_docstring|deprecate_kwarg"
+    r"|(add|replace)_\w*docstrings\w*|override|typing\.override"
+)
+
+
+def _is_harmless(decorator: ast.expr) -> bool:
+    """Whether a decorator leaves what a function computes, and its gradient, as they are."""
+    function = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return _HARMLESS_DECORATORS.fullmatch(ast.unparse(function)) is not None
+
+
 def _flows_from(value: Value) -> Iterator[Value]:
     """The parts of a value that its entries come from: not the arguments of a module of the model."""
     match value:
@@ -255,7 +269,7 @@ def _transposed(value: Value) -> Value | None:
     match value:
         case Call(Attr(weight, "t"), (), ()) | Attr(weight, "T" | "mT"):
             return weight
-        case Call(Attr(weight, "transpose"), (Const(0 | -1 | -2), Const(1 | -1 | -2)), ()):
+        case Call(Attr(weight, "transpose"), (Const(int(first)), Const(int(second))), ()) if {first % 2, second % 2} == {0, 1}:
             return weight
     return None
 

@@ -107,6 +107,14 @@ _ALL = (
         "The head and the loss in one function.",
     ),
     Reason(
+        "FG207",
+        "attribute-set-here",
+        "an attribute that head, chain or loss reads is set in the same function",
+        "What it holds when the fused call reads it may differ from what the original read.",
+        "self.loss_fct.ignore_index = 0; loss = self.loss_fct(logits, labels)",
+        "Set it in `__init__`, or pass the value as an argument.",
+    ),
+    Reason(
         "FG301",
         "loss-in-a-loop",
         "the loss is computed in a loop",

@@ -43,6 +43,18 @@ def bound_names(statements: list[ast.stmt]) -> set[str]:
     }
 
 
+def only_binds(statement: ast.stmt) -> bool:
+    """Whether a statement does nothing but bind names: it may be left out where the names are not needed."""
+    match statement:
+        case ast.Assign(targets=targets):
+            return all(isinstance(target, ast.Name) for target in targets)
+        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
+            return isinstance(target, ast.Name)
+        case ast.If(body=body, orelse=orelse):
+            return all(only_binds(inner) for inner in (*body, *orelse))
+    return isinstance(statement, ast.Pass)
+
+
 def is_none_assignment(statement: ast.stmt, name: str) -> bool:
     """`loss = None`"""
     match statement:
@@ -67,13 +79,13 @@ def is_label_move(statement: ast.stmt, labels: str) -> bool:
 
 
 def only_returned(name: str, statements: list[ast.stmt]) -> bool:
-    """Whether a name is read only as a field of what is built or as an item of a tuple: where None may stand."""
+    """Whether a name is read only as a logits field of what is built or as an item of a tuple: where None may stand."""
     for statement in statements:
         allowed = {
             id(child)
             for node in ast.walk(statement)
             for child in (
-                [keyword.value for keyword in node.keywords]
+                [keyword.value for keyword in node.keywords if "logits" in (keyword.arg or "")]
                 if isinstance(node, ast.Call) and _is_output(node)
                 else node.elts
                 if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load)

@@ -43,8 +43,15 @@ from fusegen.codegen.values import (
 # Methods whose result may be the same tensor, or a view of it.
 VIEWS = frozenset(
     "view reshape flatten unflatten transpose permute squeeze unsqueeze contiguous to float double half bfloat16 type "
-    "type_as expand expand_as narrow select t detach view_as swapaxes movedim chunk split unbind".split()
+    "type_as expand expand_as narrow select t detach view_as swapaxes swapdims movedim moveaxis chunk split unbind "
+    "ravel diagonal tensor_split hsplit vsplit dsplit split_with_sizes unfold numpy as_strided real imag".split()
 )
+
+# Functions of torch whose result may share their first argument's storage, besides those named like a view.
+_SHARING_FUNCTIONS = frozenset("as_tensor asarray Parameter from_numpy view_as_real view_as_complex".split())
+_SHARING_ATTRIBUTES = frozenset("T mT H mH data grad real imag".split())
+_COLLECTIONS = frozenset("list tuple dict set".split())
+_CONTAINER_METHODS = frozenset("pop popitem update append extend insert clear setdefault remove".split())
 
 # Methods and functions of which two equal calls give equal values.
 _PURE_METHODS = VIEWS | frozenset(
@@ -122,7 +129,10 @@ class _Walker:
         self.path: list[Value] = []
         self.inside: list[str] = []
         self.captured: set[str] = set()
+        self.unstable: set[str] = set()
         self.returns_enclosed = False
+        self._places = False
+        self._roots: dict[int, frozenset[int]] = {}
         self._stamps = iter(stamps) if stamps is not None else iter(range(1 << 60))
 
     # -- statements ------------------------------------------------------------------------------------------
@@ -170,6 +180,8 @@ class _Walker:
                     if isinstance(target, ast.Name):
                         self.env.pop(target.id, None)
                     else:
+                        if isinstance(target, ast.Subscript):
+                            self.sink("test", self.evaluate(target.slice), target)
                         self.clobber_target(target)
             case ast.For(target=target, iter=iterator, body=body, orelse=orelse) | ast.AsyncFor(
                 target=target, iter=iterator, body=body, orelse=orelse
@@ -177,7 +189,7 @@ class _Walker:
                 source = self.evaluate(iterator)
                 self.enclosed("for", body, [target], source, orelse)
             case ast.While(test=test, body=body, orelse=orelse):
-                self.forget(body)
+                self.forget([*body, ast.Expr(test)])
                 self.sink("test", self.evaluate(test), node)
                 self.enclosed("while", body, [], None, orelse)
             case ast.With(items=items, body=body) | ast.AsyncWith(items=items, body=body):
@@ -196,12 +208,15 @@ class _Walker:
             case ast.Import(names=names):
                 for alias in names:
                     self.env[alias.asname or alias.name.split(".")[0]] = Global(alias.name if alias.asname else alias.name.split(".")[0])
-            case ast.ImportFrom(module=module, names=names):
+            case ast.ImportFrom(module=module, names=names, level=level):
                 for alias in names:
-                    self.env[alias.asname or alias.name] = Global(f"{module or ''}.{alias.name}")
+                    self.env[alias.asname or alias.name] = Global(f"{'.' * level}{module or ''}.{alias.name}")
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                self.captured.update(names)
             case ast.Pass():
                 pass
             case _:
+                self.returns_enclosed |= any(isinstance(child, ast.Return) for child in ast.walk(node))
                 self.sink("opaque statement", self.opaque(type(node).__name__, node, *self.read_names(node)), node)
                 self.forget([node])
         return True
@@ -244,17 +259,28 @@ class _Walker:
         return alive if kind == "with" else True
 
     def forget(self, body: list[ast.stmt]) -> None:
-        """Make every name that `body` binds or mutates opaque; it remembers what it may hold."""
-        for name in sorted(_bound_names(body)):
+        """Make every name and attribute that `body` binds or mutates opaque; a name remembers what it may hold."""
+        names, attributes = _bound_in(body)
+        for name in sorted(names):
             if name in self.env:
                 self.bind(name, Opaque("bound in a loop, with or try", self.stamp(), (self.env[name],)))
+        for attribute in attributes:
+            place = Attr(self.evaluate(attribute.value), attribute.attr)
+            self.place(place, self.opaque("bound in a loop, with or try", attribute, place))
 
     # -- binding ---------------------------------------------------------------------------------------------
 
     def bind(self, name: str, value: Value) -> None:
+        if name in self.unstable:
+            value = self.opaque("bound by a nested function", value.node or ast.Pass(), value)
         self.env[name] = value
         if name in self.captured:
             self.sink("closure", value, value.node or ast.Pass())
+
+    def place(self, place: Attr, value: Value) -> None:
+        """From here on, the attribute holds `value`."""
+        self.env[_place(place)] = value
+        self._places = True
 
     def assign(self, target: ast.expr, value: Value) -> None:
         match target:
@@ -275,12 +301,12 @@ class _Walker:
                 place = Attr(self.evaluate(base), name, node=target)
                 if _is_move_of(value, place):
                     return
-                self.trace.stores.append((place, value, tuple(self.path)))
-                self.sink("attribute", value, target)
-                self.env[_place(place)] = value
+                self.store(place, value, target)
             case ast.Subscript(value=base, slice=index):
                 owner = self.evaluate(base)
                 stored = Store(owner, self.evaluate(index), value, node=target)
+                if not _is_container(owner):
+                    self.sink("attribute", value, target)
                 if isinstance(base, ast.Name):
                     self.mutate(owner, stored)
                     self.bind(base.id, stored)
@@ -289,12 +315,25 @@ class _Walker:
             case ast.Starred(value=inner):
                 self.assign(inner, self.opaque("starred target", target, value))
 
+    def store(self, place: Attr, value: Value, node: ast.AST) -> None:
+        self.trace.stores.append((place, value, tuple(self.path)))
+        self.sink("attribute", value, node)
+        if place.name in _SHARING_ATTRIBUTES or _is_made_of_torch(place.base):
+            self.mutate(place.base, self.opaque("changed in place", node, place.base, value))
+        self.place(place, value)
+
     def augment(self, target: ast.expr, op: str, value: Value, node: ast.AST) -> None:
         if isinstance(target, ast.Name):
             old = self.evaluate(target)
             new = Binary(op, old, value, node=node)
             self.env.pop(target.id, None)
-            self.mutate(old, self.opaque("may share what was changed in place", node, old, value))
+            other = self.opaque("may share what was changed in place", node, old, value)
+            if _is_container(old):
+                # The container gets longer; what it holds stays as it is.
+                for name in [name for name, held in self.env.items() if held is old]:
+                    self.bind(name, other)
+            else:
+                self.mutate(old, other)
             self.bind(target.id, new)
         else:
             self.sink("in-place", value, node)
@@ -306,17 +345,20 @@ class _Walker:
         self.mutate(base, self.opaque("changed in place", target, base))
         if isinstance(target, ast.Attribute):
             place = Attr(base, target.attr)
-            self.env[_place(place)] = self.opaque("changed in place", target, place)
+            self.place(place, self.opaque("changed in place", target, place))
 
     def mutate(self, old: Value, new: Value) -> None:
         """`old` was changed in place into `new`: no other name that may share its tensor keeps its value."""
-        roots = _roots(old)
+        roots = self.roots(old)
         if not roots:
             return
+        self.sink("changed", old, new.node or ast.Pass())
+        if isinstance(old, Attr):
+            self.place(old, new)
         for name, value in list(self.env.items()):
             if value is old:
                 self.bind(name, new)
-            elif not roots.isdisjoint(_roots(value)):
+            elif not roots.isdisjoint(self.roots(value)):
                 self.bind(name, Opaque("shares a tensor that was changed in place", self.stamp(), (value, new), node=new.node))
 
     def capture(self, node: ast.AST) -> None:
@@ -326,6 +368,10 @@ class _Walker:
                 self.captured.add(child.id)
                 if child.id in self.env:
                     self.sink("closure", self.env[child.id], child)
+            elif isinstance(child, ast.Nonlocal):
+                self.unstable.update(child.names)
+                for name in child.names:
+                    self.bind(name, self.env.get(name, Const(None)))
 
     def read_names(self, node: ast.AST) -> list[Value]:
         return [
@@ -378,8 +424,7 @@ class _Walker:
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return Binary(_COMPARISONS[type(op)], self.evaluate(left), self.evaluate(right), node=node)
             case ast.BoolOp(op=op, values=values):
-                symbol = "and" if isinstance(op, ast.And) else "or"
-                return Logic(symbol, tuple(self.evaluate(value) for value in values), node=node)
+                return self.logic("and" if isinstance(op, ast.And) else "or", values, node)
             case ast.Subscript(value=base, slice=index):
                 owner, position = self.evaluate(base), self.evaluate(index)
                 if isinstance(owner, Sequence) and isinstance(position, Const) and type(position.value) is int:
@@ -408,24 +453,46 @@ class _Walker:
                 return self.comprehension(node)
             case ast.Lambda():
                 self.capture(node)
-        parts = [self.evaluate(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)] if isinstance(
-            node, ast.JoinedStr | ast.FormattedValue | ast.Compare | ast.BinOp | ast.Await
-        ) else self.read_names(node)
-        return self.opaque(type(node).__name__, node, *parts)
+        if isinstance(node, ast.JoinedStr | ast.FormattedValue | ast.Compare | ast.BinOp | ast.Await):
+            parts = [self.evaluate(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+            return self.opaque(type(node).__name__, node, *parts)
+        self.returns_enclosed |= isinstance(node, ast.Yield | ast.YieldFrom)
+        result = self.opaque(type(node).__name__, node, *self.read_names(node))
+        self.sink("opaque expression", result, node)
+        return result
 
     def either(self, condition: Value, body: ast.expr, orelse: ast.expr, node: ast.AST) -> Value:
+        before = self.env
+        self.env = dict(before)
         self.path.append(condition)
         then = self.evaluate(body)
+        then_env = self.env
         self.path[-1] = negate(condition)
+        self.env = dict(before)
         other = self.evaluate(orelse)
         self.path.pop()
+        self.env = _join(condition, then_env, self.env, node)
         return then if then == other else Select(condition, then, other, node=node)
 
     def attribute(self, base: Value, name: str, node: ast.AST) -> Value:
         if isinstance(base, Global):
             return Global(f"{base.path}.{name}", node=node)
         place = Attr(base, name, node=node)
-        return self.env.get(_place(place), place) if self.trace.stores else place
+        return self.env.get(_place(place), place) if self._places else place
+
+    def logic(self, op: str, operands: list[ast.expr], node: ast.AST) -> Value:
+        """`a and b`: `b` is evaluated, and what it binds is bound, only where `a` holds."""
+        items = [self.evaluate(operands[0])]
+        entered = len(self.path)
+        for operand in operands[1:]:
+            condition = items[-1] if op == "and" else negate(items[-1])
+            self.path.append(condition)
+            before = self.env
+            self.env = dict(before)
+            items.append(self.evaluate(operand))
+            self.env = _join(condition, self.env, before, node) if self.env != before else before
+        del self.path[entered:]
+        return Logic(op, tuple(items), node=node)
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         outer = self.env
@@ -439,7 +506,11 @@ class _Walker:
             conditions += [self.evaluate(condition) for condition in generator.ifs]
         element = self.evaluate(node.elt)
         self.inside.pop()
-        self.env = outer
+        inner, self.env = self.env, outer
+        own = {name.id for generator in node.generators for name in ast.walk(generator.target) if isinstance(name, ast.Name)}
+        for name, value in inner.items():
+            if name not in own and outer.get(name) is not value:
+                self.bind(name, self.opaque("bound in a comprehension", node, value))
         return Comprehension(element, tuple(sources), tuple(conditions), node=node)
 
     def call(self, node: ast.Call) -> Value:
@@ -451,7 +522,27 @@ class _Walker:
         self.trace.calls.append(CallRecord(call, tuple(self.path), self.inside[-1] if self.inside else None))
         for changed in _changed_by(call):
             self.mutate(changed, self.opaque("changed in place", node, changed, call))
+        match call:
+            case Call(Global("setattr"), (owner, Const(str(name)), value)):
+                self.store(Attr(owner, name, node=node), value, node)
+            case Call(Global("exec" | "eval" | "locals")):
+                for value in list(self.env.values()):
+                    self.sink("closure", value, node)
         return call
+
+    # -- what shares storage ---------------------------------------------------------------------------------
+
+    def roots(self, value: Value) -> frozenset[int]:
+        """Digests of the tensors and objects whose storage `value` may share; none for what has no storage."""
+        known = self._roots.get(value.digest)
+        if known is None:
+            sharers = _sharers(value)
+            own = frozenset() if sharers is not None else frozenset((value.digest,))
+            if isinstance(value, Opaque | Attr):
+                own = frozenset((value.digest,))
+            known = own.union(*(self.roots(sharer) for sharer in sharers or ()))
+            self._roots[value.digest] = known
+        return known
 
 
 _OPERATORS: dict[type[ast.operator], str] = {
@@ -494,17 +585,26 @@ def _is_pure(func: Value) -> bool:
 def _changed_by(call: Call) -> Iterable[Value]:
     """The values that a call changes in place, by torch's conventions: `x.op_()`, `op_(x)`, `out=`, `inplace=`."""
     match call.func:
-        case Attr(base, name) if name.endswith("_") and not name.endswith("__"):
+        case Attr(base, name) if _changes(name):
+            yield base
+        case Call(Global("getattr"), (base, name, *_)) if not (isinstance(name, Const) and not _changes(str(name.value))):
             yield base
         case Global(path) if path.endswith("_") and not path.endswith("__"):
             yield from call.args
-        case Attr(base, "pop" | "update" | "append" | "extend" | "insert" | "clear" | "setdefault" | "remove"):
-            yield base
+        case Global(path) if path.startswith("torch.nn.functional.") and Const(True) in call.args[1:]:
+            yield call.args[0]
     for name, value in call.keywords:
         if name == "out":
             yield value
         elif name == "inplace" and not (isinstance(value, Const) and value.value is False):
             yield from call.args
+
+
+def _changes(method: str) -> bool:
+    """Whether a method changes its object by its name: `mul_`, `append`, `__setitem__`, `__iadd__`."""
+    if method.endswith("__"):
+        return method.startswith(("__i", "__seti", "__deli"))
+    return method.endswith("_") or method in _CONTAINER_METHODS
 
 
 def _is_move_of(value: Value, place: Attr) -> bool:
@@ -523,45 +623,94 @@ def _has_star(sequence: Sequence) -> bool:
     return any(isinstance(item, Starred) for item in sequence.items)
 
 
-def _roots(value: Value) -> set[int]:
-    """Digests of the tensors whose storage `value` may share; none for what is no tensor."""
+def _is_made_of_torch(value: Value) -> bool:
+    """An object whose class is torch's: to set an attribute on it (`criterion.ignore_index = 0`) changes what it does."""
+    return isinstance(value, Call) and isinstance(value.func, Global) and value.func.path.startswith("torch.")
+
+
+def is_output_class(path: str) -> bool:
+    """Whether a global is an output type by its name: a class that holds what it gets and does nothing with it."""
+    name = path.rsplit(".", 1)[-1]
+    return "Output" in name and name[:1].isupper() and not path.startswith("torch.")
+
+
+def _is_container(value: Value) -> bool:
+    """Something made here that holds other values as they are."""
+    match value:
+        case Sequence() | Mapping() | Comprehension():
+            return True
+        case Call(Global(path)):
+            return path in _COLLECTIONS or is_output_class(path)
+        case Store(base, _, _):
+            return _is_container(base)
+        case Binary("+", left, right) | Select(_, left, right):
+            return _is_container(left) or _is_container(right)
+    return False
+
+
+def _sharers(value: Value) -> tuple[Value, ...] | None:
+    """The values that `value` may share storage with; None if it has storage of its own."""
     match value:
         case Const() | Global() | Self() | Slice():
-            return set()
-        case Index(base, _) | Store(base, _, _):
-            return _roots(base)
-        case Attr(base, "T" | "data" | "mT" | "grad"):
-            return _roots(base)
-        case Call(Attr(base, name), _, _) if name in VIEWS:
-            return _roots(base)
+            return ()
+        case Index(base, _) | Starred(base):
+            return (base,)
+        case Store(base, _, stored):
+            return (base, stored) if _is_container(base) else (base,)
+        case Attr(base, name):
+            return (base,) if name in _SHARING_ATTRIBUTES or _is_container(base) else ()
+        case Call(Attr(base, name), args, _) if name in VIEWS or _is_container(base):
+            return (base, *args) if _is_container(base) else (base,)
+        case Call(Global(path), (first, *_), _) if path.startswith("torch."):
+            name = path.rsplit(".", 1)[-1]
+            return (first,) if name in VIEWS or name in _SHARING_FUNCTIONS else None
+        case Call(Global(), args, keywords) if _is_container(value):
+            return (*args, *(item for _, item in keywords))
         case Select(_, then, other):
-            return _roots(then) | _roots(other)
-        case Sequence(_, items):
-            return {root for item in items for root in _roots(item)}
+            return (then, other)
+        case Logic(_, items) | Sequence(_, items):
+            return items
+        case Mapping(items):
+            return tuple(item for _, item in items)
+        case Comprehension(element, sources, _):
+            return (element, *sources)
+        case Opaque(_, _, parts):
+            return parts
+        case Binary("+", left, right) if _is_container(value):
+            return (left, right)
         case Binary("+" | "-" | "*" | "/", left, _) if isinstance(value.node, ast.AugAssign):
-            return _roots(left)
-    return {value.digest}
+            return (left,)
+    return None
 
 
-def _bound_names(body: list[ast.stmt]) -> set[str]:
-    """Names that statements bind, or whose objects they change through a subscript or a method."""
+def _bound_in(body: list[ast.stmt]) -> tuple[set[str], list[ast.Attribute]]:
+    """Names that statements bind, or whose objects they change by a subscript or method, and attributes that they set."""
     names: set[str] = set()
+    attributes: list[ast.Attribute] = []
     for statement in body:
         for node in ast.walk(statement):
+            if isinstance(node, ast.Name):
+                if not isinstance(node.ctx, ast.Load):
+                    names.add(node.id)
+                continue
             match node:
-                case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                    names.add(name)
                 case ast.Subscript(ctx=ast.Store()) | ast.Attribute(ctx=ast.Store()):
                     root = _root_name(node)
                     if root is not None:
                         names.add(root)
-                case ast.Call(func=ast.Attribute(value=base, attr=attribute)) if (
-                    (attribute.endswith("_") and not attribute.endswith("__")) or attribute in ("pop", "update", "append", "extend")
-                ):
+                    if isinstance(node, ast.Attribute) and root is not None:
+                        attributes.append(node)
+                case ast.Call(func=ast.Attribute(value=base, attr=attribute)) if _changes(attribute):
                     root = _root_name(base)
                     if root is not None:
                         names.add(root)
-    return names - {"self"}
+                case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                    names.add(name)
+                case ast.ExceptHandler(name=str(name)) | ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                    names.add(name)
+                case ast.alias(name=name, asname=alias):
+                    names.add(alias or name.split(".")[0])
+    return names - {"self"}, attributes
 
 
 def _root_name(node: ast.expr) -> str | None:

@@ -12,13 +12,18 @@ from fusegen.codegen.chain import Chain, peel
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.reading import Reading, is_static
 from fusegen.codegen.records import Use
-from fusegen.codegen.trace import Trace
+from fusegen.codegen.trace import Trace, is_output_class
 from fusegen.codegen.values import Attr, Binary, Call, Comprehension, Global, Index, Mapping, Select, Self, Sequence, Starred, Value, describe, negate
 
+_OPERATION_MODULES = frozenset(("torch", "torch.nn.functional", "torch.linalg", "torch.special", "torch.fft"))
 _METADATA_ATTRIBUTES = frozenset("shape device dtype ndim is_cuda".split())
 _METADATA_METHODS = frozenset("size dim numel is_contiguous element_size get_device".split())
 _CONTEXTS = {"test": "FG404", "attribute": "FG403", "call": "FG402", "closure": "FG402"}
 _WRAPPERS = frozenset(("tuple", "list", "dict"))
+_READERS = frozenset(("len", "sum", "getattr"))
+# Methods of a tensor that hand it, or its gradient, to somebody else.
+_ESCAPES = frozenset("register_hook register_post_accumulate_grad_hook retain_grad backward numpy share_memory_".split())
+_HOLDER_METHODS = frozenset("to_tuple items keys values get append extend update pop".split())
 
 
 @dataclass(slots=True)
@@ -39,9 +44,12 @@ def find_uses(
     """
     search = _Search(chains, loss_calls, given, reading)
     search.trace(walked, returns=True)
+    paths = {record.call: record.path for record in walked.calls}
     for call, inner in list(reading.inlined.items()):
         if inner is not None and any(search.touches(argument) for argument in search.arguments(call)):
+            before = search.uses.refusal
             search.trace(inner, returns=False)
+            search.forgive(before, paths.get(call, ()))
     return search.uses
 
 
@@ -59,10 +67,7 @@ class _Search:
         for record in walked.calls:
             before = self.uses.refusal
             self.call(record.call)
-            condition = next((test for test in record.path if is_static(test) and test not in self.given), None)
-            if self.uses.refusal is not before and condition is not None:
-                self.uses.refusal = before
-                self.guard(describe(negate(condition)))
+            self.forgive(before, record.path)
         for sink in walked.sinks:
             if sink.kind != "return":
                 self.visit(sink.value, sink.kind)
@@ -74,9 +79,11 @@ class _Search:
         if call in self.loss_calls or call in self.logits or self.reading.inlined.get(call) is not None:
             return
         match call.func:
-            case Global(path) if path.startswith("torch.") or path in _WRAPPERS or _is_class(path) or path in ("len", "sum", "getattr"):
+            case Global(path) if _is_operation(path) or path in _WRAPPERS or is_output_class(path) or path in _READERS:
                 return
-            case Attr(base, _) if self.touches(base):
+            case Attr(base, name) if self.touches(base):
+                if name in _ESCAPES or (_holds(base) and name not in _HOLDER_METHODS):
+                    self.visit(base, "call")
                 return
         for argument in self.arguments(call):
             self.visit(argument, "call")
@@ -117,7 +124,7 @@ class _Search:
                 result = self._result(value)
                 assert result is not None
                 self.visit(result, context)
-            case Call(Global(path)) if context == "output" and (_is_class(path) or path in _WRAPPERS):
+            case Call(Global(path)) if context == "output" and (is_output_class(path) or path in _WRAPPERS):
                 for argument in self.arguments(value):
                     self.visit(argument, context)
             case Sequence() | Starred() | Mapping():
@@ -142,10 +149,14 @@ class _Search:
                     self.visit(child, context if context in _CONTEXTS else "value")
 
     def branch(self, condition: Value, value: Value, context: str) -> None:
-        """A use that forbids fusing, under a condition that can be checked beforehand, makes its opposite a guard."""
         before = self.uses.refusal
         self.visit(value, context)
-        if self.uses.refusal is not before and is_static(condition):
+        self.forgive(before, (condition,))
+
+    def forgive(self, before: Refusal | None, path: tuple[Value, ...]) -> None:
+        """A use that forbids fusing, under a condition that can be checked beforehand, makes its opposite a guard."""
+        condition = next((test for test in path if is_static(test) and test not in self.given), None)
+        if self.uses.refusal is not before and condition is not None:
             self.uses.refusal = before
             self.guard(describe(negate(condition)))
 
@@ -187,10 +198,19 @@ class _Search:
         return isinstance(chain, Chain) and chain.head.value in self.heads
 
 
-def _is_class(path: str) -> bool:
-    """Whether a global is a class by its name: an output type, which holds what it gets and does nothing with it."""
-    name = path.rsplit(".", 1)[-1]
-    return name[:1].isupper() and not name.isupper() and not path.startswith("torch.")
+def _is_operation(path: str) -> bool:
+    """A function of torch that computes something new from tensors: `torch.x`, `torch.nn.functional.x`, ..."""
+    module, _, name = path.rpartition(".")
+    return module in _OPERATION_MODULES and name != "save" and not name.startswith("_")
+
+
+def _holds(value: Value) -> bool:
+    match value:
+        case Mapping() | Sequence():
+            return True
+        case Call(Global(path)):
+            return is_output_class(path)
+    return False
 
 
 def _is_tuple(value: Value) -> bool:

@@ -18,9 +18,9 @@ from fusegen.codegen.members import Scope
 from fusegen.codegen.reading import Reading
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Aside, Head, Operation, Site, VocabularyLoss
-from fusegen.codegen.trace import CallRecord, Trace, trace
+from fusegen.codegen.trace import CallRecord, Trace, is_output_class, trace
 from fusegen.codegen.uses import Uses, find_uses
-from fusegen.codegen.values import Attr, Call, Const, Global, Index, Logic, Opaque, Param, Select, Self, Slice, Store, Unary, Value, is_none, describe
+from fusegen.codegen.values import Attr, Call, Const, Global, Index, Logic, Opaque, Param, Select, Self, Sequence, Slice, Store, Unary, Value, is_none, describe
 
 _VOCABULARY = re.compile(r"vocab|n_words|codebook_size|n_tokens")
 _LANGUAGE_MODEL = re.compile(r"LMHead|ForCausalLM|ForMaskedLM|ForConditionalGeneration|ForPreTraining|DoubleHeads|LMModel|CausalModel")
@@ -83,6 +83,7 @@ def _losses(
     found: list[Found] = []
     others: list[tuple[str, int]] = []
     refusals: list[tuple[CallRecord, Refusal]] = []
+    unknown: list[tuple[CallRecord, Refusal]] = []
     for record in _records(walked, reading):
         read = losses.read(record.call, reading.owner)
         line = getattr(record.call.node, "lineno", 0)
@@ -100,12 +101,47 @@ def _losses(
                 others.append((why_not, line))
             else:
                 found.append(Found(record, read, chain))
+        elif _may_be_a_loss(record.call, reading):
+            detail = f"`{describe(record.call.func)}` gets logits and labels"
+            unknown.append((record, Refusal("FG302", record.call.node, detail)))
+    if not (found or others or refusals):
+        return found, others, unknown
     doubtful = [each for each in found if _is_doubtful(each, reading)]
     if len(doubtful) < len(found):
         # A loss of its own beside a vocabulary loss that is known: it stays as it is.
         found = [each for each in found if each not in doubtful]
         others += [("nothing shows that this second loss runs over a vocabulary", each.record.call.node.lineno) for each in doubtful]  # type: ignore[union-attr]
     return found, others, refusals
+
+
+def _may_stand_here(function: Value) -> bool:
+    """Whether a function may be one of this file, so that it is worth asking what it gets."""
+    match function:
+        case Global(path):
+            return path.startswith(".") or path.endswith(".apply_chunking_to_forward")
+        case Attr(base, _):
+            while isinstance(base, Attr):
+                base = base.base
+            return isinstance(base, Self)
+    return False
+
+
+def _may_be_a_loss(call: Call, reading: Reading) -> bool:
+    """Whether something unknown gets what a head of a language model computes, and labels."""
+    owner = reading.owner or ""
+    match call.func:
+        case Global(path) if path.startswith("torch.") or is_output_class(path):
+            return False
+    arguments = (*call.args, *(value for _, value in call.keywords))
+    labels = any(isinstance(source, Param) and source.name.endswith("labels") for value in arguments for source in _sources_of(value))
+    if not labels or not _LANGUAGE_MODEL.search(owner) or _CLASSIFIER.search(owner) or reading.walk_inside(call) is not None:
+        return False
+    return any(_is_over_vocabulary(peel(value, reading), reading) for value in arguments if reading.has_head(value))
+
+
+def _is_over_vocabulary(chain: Chain | Refusal, reading: Reading) -> bool:
+    rows = chain.head.rows if isinstance(chain, Chain) else None
+    return rows is not None and _VOCABULARY.search(reading.expand(rows)) is not None
 
 
 def _is_doubtful(each: Found, reading: Reading) -> bool:
@@ -119,7 +155,9 @@ def _records(walked: Trace, reading: Reading) -> list[CallRecord]:
     records: list[CallRecord] = []
     for record in walked.calls:
         records.append(record)
-        if any(reading.has_head(argument) for argument in record.call.args):
+        if not _may_stand_here(record.call.func):
+            continue
+        if any(reading.has_head(value) for value in (*record.call.args, *(item for _, item in record.call.keywords))):
             inner = reading.walk_inside(record.call)
             if inner is not None:
                 records += [CallRecord(each.call, (*record.path, *each.path), record.inside or each.inside) for each in inner.calls]
@@ -189,7 +227,7 @@ def _verdict(
     chains = [each.chain for each in found if isinstance(each.chain, Chain)]
     given = {test for each in found for test in _assumed(each.record.path)}
     uses = find_uses(walked, chains, {each.record.call for each in found}, given, reading) if chains else Uses()
-    refusal = _first_refusal(found, refusals, reading, uses)
+    refusal = _first_refusal(found, refusals, reading, uses) or _overwritten(found, walked)
     first = next((each.record.call for each in found if isinstance(each.chain, Chain)), None)
     call = first or (found[0].record.call if found else refusals[0][0].call)
     guards = [*dict.fromkeys([*(guard for each in found for guard in _guards(each, reading)), *uses.guards])]
@@ -233,6 +271,25 @@ def _first_refusal(
     return uses.refusal
 
 
+def _overwritten(found: list[Found], walked: Trace) -> Refusal | None:
+    """The store to an attribute that a chain reads, or to the criterion or head itself, in the same function."""
+    for each in found:
+        if not isinstance(each.chain, Chain):
+            continue
+        called = [value.func for value in (each.loss.call, each.chain.head.value) if isinstance(value, Call)]
+        operands = [value for step in each.chain.steps for _, value in step.arguments]
+        read = {place for value in (*called, *operands) for place in _places(value)}
+        for place, _, _ in walked.stores:
+            if place in read or place.base in called:
+                return Refusal("FG207", place.node, f"`{describe(place)}`")
+    return None
+
+
+def _places(value: Value) -> set[Value]:
+    own: set[Value] = {value} if isinstance(value, Attr) else set()
+    return own.union(*(_places(child) for child in value.children()))
+
+
 def _is_read_again(each: Found, uses: Uses) -> bool:
     return uses.refusal is not None
 
@@ -241,8 +298,30 @@ def _wrong_shape(each: Found) -> Refusal | None:
     """A cross-entropy written by hand must get one row of logits per label."""
     if each.loss.kind != "cross_entropy" or not isinstance(each.chain, Chain):
         return None
-    flat = any(step.width is not None or _is_mask(step) for step in each.chain.steps)
-    return None if flat else Refusal("FG306", each.loss.call.node, f"`{describe(each.loss.logits)}` is not flattened")
+    if (unlike := _unlike_classes(each.loss.labels)) is not None:
+        return Refusal("FG306", each.loss.call.node, f"`{describe(unlike)}` is no row of classes")
+    shapes = [step.flat or _is_mask(step) for step in each.chain.steps if step.width is not None or _is_mask(step)]
+    return None if shapes and shapes[0] else Refusal("FG306", each.loss.call.node, f"`{describe(each.loss.logits)}` is not flattened")
+
+
+def _unlike_classes(labels: Value) -> Value | None:
+    """The part of a label expression that makes it probabilities, or two-dimensional; None if nothing does."""
+    match labels:
+        case Call(Attr(_, "view" | "reshape"), shape) if len(shape) > 1 or (shape and isinstance(shape[0], Sequence)):
+            return labels
+        case Call(Attr(_, "float" | "double" | "half" | "softmax" | "log_softmax" | "sigmoid")):
+            return labels
+        case Call(Global("torch.nn.functional.one_hot" | "torch.nn.functional.softmax" | "torch.softmax" | "torch.eye")):
+            return labels
+        case Call(Attr(_, "to"), arguments, keywords) if any(
+            isinstance(target, Global) and "float" in target.path for target in (*arguments, *(item for _, item in keywords))
+        ):
+            return labels
+        case Call(Attr(base)) | Index(base) if base != Self():
+            return _unlike_classes(base)
+        case Select(_, then, other):
+            return _unlike_classes(then) or _unlike_classes(other)
+    return None
 
 
 def _is_mask(step: Step) -> bool:
@@ -255,12 +334,16 @@ def _guards(each: Found, reading: Reading) -> list[str]:
         return []
     guards = [describe(guard) for guard in each.chain.guards]
     rows = each.chain.head.rows
-    sliced = any(step.op == "vocab_slice" for step in each.chain.steps)
+    columns = [argument for step in each.chain.steps if step.op == "vocab_slice" for _, argument in step.arguments]
     widths = [step.width for step in each.chain.steps if step.width is not None]
     if each.loss.vocab_size is not None:
         widths.append(each.loss.vocab_size)
     for width in widths:
-        if rows is not None and not sliced and not own_width(width) and reading.expand(width) != reading.expand(rows):
+        if own_width(width):
+            continue
+        if columns and reading.expand(width) != reading.expand(columns[0]):
+            guards.append(f"{describe(width)} == {describe(columns[0])}")
+        elif not columns and rows is not None and reading.expand(width) != reading.expand(rows):
             guards.append(f"{describe(width)} == {each.chain.head.linear}.out_features")
     return guards
 
@@ -395,8 +478,17 @@ def _names_a_loss(function: Value) -> bool:
 
 
 def _gets_labels(call: Call) -> bool:
-    named = any(name is not None and name.endswith("labels") and not is_none(value) for name, value in call.keywords)
-    return named or any(isinstance(argument, Param) and argument.name == "labels" for argument in call.args)
+    named = any(name in ("labels", "lm_labels") and not is_none(value) for name, value in call.keywords)
+    return named or any(_may_be_labels(argument) for argument in call.args)
+
+
+def _may_be_labels(value: Value) -> bool:
+    match value:
+        case Param(name):
+            return name == "labels"
+        case Select(_, then, other):
+            return _may_be_labels(then) or _may_be_labels(other)
+    return False
 
 
 def _contains(value: Value, wanted: set[Value], call: Call) -> bool:

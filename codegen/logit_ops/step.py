@@ -13,7 +13,8 @@ from fusegen.codegen.values import Value
 class Step:
     """`op` applied to `inner` gives the value that was read. `op` "" changes no entry (a copy, a move, a view).
 
-    `rows` marks operations that only choose or reorder rows; `width` is the last dimension that a reshape spells.
+    `rows` marks operations that only choose or reorder rows; `width` is the last dimension that a reshape spells,
+    and `flat` says that the result has one row per label and nothing else.
     """
 
     op: str
@@ -22,6 +23,7 @@ class Step:
     node: ast.AST | None = None
     rows: bool = False
     width: Value | None = None
+    flat: bool = False
     when: Value | None = None
 
 

@@ -26,7 +26,6 @@ from transformers.models.seamless_m4t_v2.modeling_seamless_m4t_v2 import (
     BaseModelOutput,
     Cache,
     CrossEntropyLoss,
-    SeamlessM4Tv2TextToUnitOutput,
     Seq2SeqLMOutput,
     TransformersKwargs,
     Unpack,
@@ -38,74 +37,6 @@ from transformers.models.seamless_m4t_v2.modeling_seamless_m4t_v2 import (
 )
 
 from fusegen.runtime import cross_entropy_loss, fusible
-
-
-class SeamlessM4Tv2TextToUnitForConditionalGeneration(_source.SeamlessM4Tv2TextToUnitForConditionalGeneration):
-    @can_return_tuple
-    @auto_docstring
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        char_input_ids: torch.LongTensor | None = None,
-        char_count_per_id: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        encoder_outputs: tuple[tuple[torch.Tensor]] | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> Seq2SeqLMOutput | tuple[torch.Tensor]:
-        r"""
-        char_input_ids (`torch.LongTensor` of shape `(batch_size, char_sequence_length)`):
-            Character indices. The correspondence between characters and indices can be found in `char_to_id`, a
-            dictionary in the generation configuration.
-        char_count_per_id (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
-            Number of characters per input id.
-        inputs_embeds (`torch.Tensor` of shape`(batch_size, sequence_length, hidden_size)`, *optional*):
-            Optionally, instead of passing `input_ids` you can choose to directly pass an embedded representation. This
-            is useful if you want more control over how to convert `input_ids` indices into associated vectors than the
-            model's internal embedding lookup matrix.
-        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-            Labels for computing the masked language modeling loss. Indices should be in `[-100, 0, ...,
-            config.vocab_size]` (see `input_ids` docstring) Tokens with indices set to `-100` are ignored (masked), the
-            loss is only computed for the tokens with labels in `[0, ..., config.vocab_size]`
-        """
-        outputs = self.model(
-            input_ids,
-            char_input_ids=char_input_ids,
-            char_count_per_id=char_count_per_id,
-            attention_mask=attention_mask,
-            encoder_outputs=encoder_outputs,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
-        if fusible(self, self.lm_head, labels) and self.config.vocab_size == self.lm_head.out_features:
-            lm_logits = None
-            masked_lm_loss = cross_entropy_loss(outputs[0], self.lm_head, labels, vocab_size=self.config.vocab_size)
-        else:
-            lm_logits = self.lm_head(outputs[0])
-
-            masked_lm_loss = None
-            if labels is not None:
-                loss_fct = CrossEntropyLoss()
-                labels = labels.to(lm_logits.device)
-                masked_lm_loss = loss_fct(lm_logits.view(-1, self.config.vocab_size), labels.view(-1))
-
-        return SeamlessM4Tv2TextToUnitOutput(
-            last_hidden_state=lm_logits,
-            padding_mask=outputs.padding_mask,
-            decoder_hidden_states=outputs.decoder_hidden_states,
-            decoder_attentions=outputs.decoder_attentions,
-            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
-            encoder_hidden_states=outputs.encoder_hidden_states,
-            encoder_attentions=outputs.encoder_attentions,
-            loss=masked_lm_loss,
-        )
-
-
-############ VOCODER related code ################
-
-
-# Copied from transformers.models.speecht5.modeling_speecht5.HifiGanResidualBlock
 
 
 class SeamlessM4Tv2ForTextToText(_source.SeamlessM4Tv2ForTextToText):

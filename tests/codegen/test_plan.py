@@ -1,0 +1,170 @@
+"""Which matches become an edit, and what the edit must never change."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from fusegen.codegen.losses import DEFAULT_MAPPING
+from fusegen.codegen.pipeline import read_index
+from fusegen.codegen.plan import Plan, PlanRefusal, plan
+from fusegen.codegen.render import fused_function
+from fusegen.codegen.splice import unsplice
+
+HEAD = """\
+import torch
+from torch import nn
+from torch.nn import CrossEntropyLoss
+from transformers.modeling_outputs import CausalLMOutput
+
+
+class BirdForCausalLM(BirdPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = BirdModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.register_buffer("final_logits_bias", torch.zeros((1, config.vocab_size)))
+
+    def forward(self, input_ids=None, labels=None, flag=None, **kwargs):
+"""
+
+LOSS = "loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)"
+PLAIN = f"""\
+hidden_states = self.model(input_ids)[0]
+logits = self.lm_head(hidden_states)
+loss = None
+if labels is not None:
+    {LOSS}
+return CausalLMOutput(loss=loss, logits=logits)
+"""
+
+
+def planned(body: str) -> tuple[Plan | PlanRefusal, str]:
+    """The plan for a forward with this body, and the patched function (empty if there is none)."""
+    text = HEAD + "".join(f"        {line}\n" for line in body.splitlines())
+    report, matches, _ = read_index("models/bird/modeling_bird.py", text, DEFAULT_MAPPING)
+    assert not report.failures
+    ((site, analysis),) = matches
+    result = plan(site, analysis)
+    if isinstance(result, PlanRefusal):
+        return result, ""
+    function = fused_function(result, analysis.block)
+    ast.parse("class _:\n" + function)
+    assert unsplice(function + "\n") == analysis.block.text.rstrip() + "\n"
+    return result, function
+
+
+def fused_branch(function: str) -> str:
+    return function.split("if fusible(")[1].split("\n        else:")[0]
+
+
+def test_the_plain_triplet() -> None:
+    _, function = planned(PLAIN)
+    branch = fused_branch(function)
+    assert "logits = None" in branch
+    assert "causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)" in branch
+
+
+@pytest.mark.parametrize(
+    ("before", "argument"),
+    [
+        ("logits = logits * self.config.scale", "scale=self.config.scale"),
+        ("logits = logits / self.config.scale", "divisor=self.config.scale"),
+        ("logits = torch.tanh(logits / self.config.cap) * self.config.cap", "softcap=self.config.cap"),
+        ("logits = logits + self.final_logits_bias", "vocab_bias=self.final_logits_bias"),
+        ("logits = logits[..., : self.config.real_vocab]", "valid_vocab=self.config.real_vocab"),
+    ],
+)
+def test_what_was_recovered_is_handed_on_by_name(before: str, argument: str) -> None:
+    _, function = planned(PLAIN.replace("loss = None", f"{before}\nloss = None"))
+    assert argument in fused_branch(function)
+
+
+def test_a_condition_goes_with_its_operand() -> None:
+    _, function = planned(
+        PLAIN.replace("loss = None", "if flag:\n    logits = logits * self.config.scale\nloss = None")
+    )
+    assert "scale=self.config.scale if flag else None" in fused_branch(function)
+
+
+def test_another_order_than_the_kernels_is_not_emitted() -> None:
+    cap = "logits = torch.tanh(logits / self.config.cap) * self.config.cap\nlogits = logits * self.config.scale"
+    result, _ = planned(PLAIN.replace("loss = None", f"{cap}\nloss = None"))
+    assert isinstance(result, PlanRefusal)
+    assert result.code == "FG604"
+
+
+def test_statements_that_need_no_logits_stay_in_the_branch() -> None:
+    _, function = planned(PLAIN.replace("loss = None", "self.steps += 1\nloss = None"))
+    assert "self.steps += 1" in fused_branch(function)
+
+
+def test_a_later_statement_on_the_loss_is_kept() -> None:
+    _, function = planned(PLAIN.replace("return", "if labels is not None:\n    loss += 0.1 * self.model.aux\nreturn"))
+    assert function.count("loss += 0.1") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        # A return between head and loss would be lost in the fused branch.
+        ("loss = None", "if flag:\n    return logits\nloss = None", "FG601"),
+        # So would a count taken from the logits.
+        ("loss = None", "count = logits.shape[1]\nloss = None", None),
+        ("return CausalLMOutput(loss=loss", "count = logits.shape[1]\nreturn CausalLMOutput(loss=loss", "FG602"),
+        ("logits=logits)", "logits=logits.float())", "FG602"),
+        # Only a field that says it holds logits may be None.
+        ("logits=logits)", "hidden_states=logits)", "FG602"),
+        (
+            "return CausalLMOutput(loss=loss, logits=logits)",
+            "return tuple(v for v in (loss, logits) if v is not None)",
+            "FG602",
+        ),
+        ("if labels is not None:", "if labels is not None and flag:", "FG601"),
+        ("if labels is not None:", "if flag or labels is not None:", "FG601"),
+        (f"    {LOSS}", f"    {LOSS}\nelse:\n    self.x = 1", "FG601"),
+        ("hidden_states = self.model(input_ids)[0]", "hidden_states = super().forward(input_ids)[0]", "FG606"),
+    ],
+)
+def test_what_one_branch_cannot_express_is_refused(old: str, new: str, code: str | None) -> None:
+    assert old in PLAIN
+    result, _ = planned(PLAIN.replace(old, new))
+    assert (result.code if isinstance(result, PlanRefusal) else None) == code
+
+
+def test_a_name_taken_from_the_logits_is_never_silently_none() -> None:
+    body = PLAIN.replace("loss = None", "count = logits.shape[1]\nloss = None").replace(
+        "logits=logits)", "logits=logits, n=count)"
+    )
+    result, _ = planned(body)
+    assert isinstance(result, PlanRefusal)
+    assert result.code == "FG602"
+
+
+def test_a_criterion_keeps_its_arguments() -> None:
+    body = PLAIN.replace(
+        LOSS,
+        "labels = labels.to(logits.device)\n"
+        "    loss_fct = CrossEntropyLoss(ignore_index=0, label_smoothing=0.1)\n"
+        "    loss = loss_fct(logits.view(-1, self.config.vocab_size), labels.view(-1))",
+    )
+    _, function = planned(body)
+    branch = fused_branch(function)
+    assert "cross_entropy_loss(" in branch
+    for argument in ("vocab_size=self.config.vocab_size", "ignore_index=0", "label_smoothing=0.1"):
+        assert argument in branch
+
+
+def test_every_keyword_of_a_generated_call_is_one_of_the_adapter() -> None:
+    """The adapters swallow unknown keywords, as the stock losses do: a misspelt one would be lost."""
+    import inspect
+
+    from fusegen.codegen.arguments import _ADAPTERS, _ORDER
+
+    runtime = pytest.importorskip("fusegen.runtime", reason="torch and transformers are an extra")
+    for kind, name in _ADAPTERS.items():
+        parameters = set(inspect.signature(getattr(runtime, name)).parameters)
+        own = set(inspect.signature(runtime.causal_lm_loss).parameters) if kind == "masked" else parameters
+        assert set(_ORDER) - {"loss_dtype"} <= own, name
+    assert "loss_dtype" in inspect.signature(runtime.cross_entropy_loss).parameters
