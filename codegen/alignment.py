@@ -12,9 +12,25 @@ import itertools
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.logit_ops.step import Refusal, Step
 from fusegen.codegen.losses import Loss
-from fusegen.codegen.values import Attr, Call, Const, Index, Logic, Opaque, Param, Select, Self, Sequence, Slice, Unary, Value, negate, describe
+from fusegen.codegen.values import (
+    Attr,
+    Call,
+    Const,
+    Index,
+    Logic,
+    Opaque,
+    Param,
+    Select,
+    Self,
+    Sequence,
+    Slice,
+    Unary,
+    Value,
+    describe,
+    negate,
+)
 
-_KEEPS = frozenset("to contiguous view reshape flatten long clone type int detach".split())
+_KEEPS = frozenset(["to", "contiguous", "view", "reshape", "flatten", "long", "clone", "type", "int", "detach"])
 
 
 def alignment(loss: Loss, chain: Chain) -> str | Refusal:
@@ -56,7 +72,9 @@ def _labels_alone_are_cut(loss: Loss, chain: Chain) -> bool:
 
 def _is_reordered(labels: Value) -> bool:
     match labels:
-        case Call(Attr(_, "t" | "transpose" | "permute" | "roll" | "flip" | "swapaxes" | "movedim")) | Attr(_, "T" | "mT"):
+        case Call(Attr(_, "t" | "transpose" | "permute" | "roll" | "flip" | "swapaxes" | "movedim")) | Attr(
+            _, "T" | "mT"
+        ):
             return True
         case Call(Attr(base)) | Index(base):
             return _is_reordered(base)
@@ -73,7 +91,11 @@ def _is_cut(hidden: Value) -> bool:
         case Index():
             return True
         case Call(Attr(base) as place, arguments):
-            return _is_cut(base) or (not isinstance(base, Self) and any(_is_cut(argument) for argument in arguments)) or place.name == "index_select"
+            return (
+                _is_cut(base)
+                or (not isinstance(base, Self) and any(_is_cut(argument) for argument in arguments))
+                or place.name == "index_select"
+            )
         case Call(_, arguments):
             return any(_is_cut(argument) for argument in arguments)
         case Select(_, then, other):
@@ -82,7 +104,9 @@ def _is_cut(hidden: Value) -> bool:
 
 
 def _refusal(loss: Loss) -> Refusal:
-    return Refusal("FG303", loss.call.node, f"logits `{describe(loss.logits)}` against labels `{describe(loss.labels)}`")
+    return Refusal(
+        "FG303", loss.call.node, f"logits `{describe(loss.logits)}` against labels `{describe(loss.labels)}`"
+    )
 
 
 def _ways(loss: Loss, selects: list[Step]) -> list[tuple[tuple[Value, bool], ...]]:
@@ -112,8 +136,14 @@ def _holds(test: Value, way: dict[Value, bool]) -> bool:
 
 
 def _one_way(loss: Loss, selects: list[Step], way: dict[Value, bool]) -> str | None:
-    cuts = [_cut(step) for step in selects if step.when is None or all(_holds(test, way) for test in _conditions(step.when))]
-    masks = [step.arguments[0][1] for step in selects if _cut(step) == "mask" and (step.when is None or all(_holds(t, way) for t in _conditions(step.when)))]
+    cuts = [
+        _cut(step) for step in selects if step.when is None or all(_holds(test, way) for test in _conditions(step.when))
+    ]
+    masks = [
+        step.arguments[0][1]
+        for step in selects
+        if _cut(step) == "mask" and (step.when is None or all(_holds(t, way) for t in _conditions(step.when)))
+    ]
     labels, label_masks = _label_cut(loss.labels, way)
     if labels is None or any(cut is None for cut in cuts):
         return None
@@ -143,15 +173,15 @@ def _cut(step: Step) -> str | None:
     if chosen.step is not None:
         return None
     match chosen.lower, chosen.upper:
-        case (None | Const(0)), Const(-1):
+        case ((None | Const(0)), Const(-1)):
             return "drop-last"
         case Unary("-", length), None if "labels" in describe(length):
             return "tail"
         case Const(int(start)), (None | Const(-1)) if start < 0:
             return None
-        case (Attr() | Const()), None:
+        case ((Attr() | Const()), None):
             return "drop-some"
-        case (Attr() | Const()), Const(-1):
+        case ((Attr() | Const()), Const(-1)):
             return "middle"
     return None
 

@@ -14,7 +14,23 @@ from dataclasses import dataclass, replace
 from fusegen.codegen.logit_ops import LOGIT_OPS
 from fusegen.codegen.logit_ops.step import Refusal, Step
 from fusegen.codegen.reading import HeadRead, Reading, is_static
-from fusegen.codegen.values import Attr, Call, Const, Global, Index, Logic, Opaque, Param, Select, Sequence, Store, Value, is_none, negate, describe
+from fusegen.codegen.values import (
+    Attr,
+    Call,
+    Const,
+    Global,
+    Index,
+    Logic,
+    Opaque,
+    Param,
+    Select,
+    Sequence,
+    Store,
+    Value,
+    describe,
+    is_none,
+    negate,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +97,9 @@ def _makes_head(value: Value, inner: Value, reading: Reading) -> bool:
     """Whether the head's product is made inside this call (not handed to it)."""
     call = value.base if isinstance(value, Index) else value
     assert isinstance(call, Call)
-    return inner not in call.args and not any(reading.has_head(argument) for argument in (*call.args, *(item for _, item in call.keywords)))
+    return inner not in call.args and not any(
+        reading.has_head(argument) for argument in (*call.args, *(item for _, item in call.keywords))
+    )
 
 
 # -- branches ------------------------------------------------------------------------------------------------
@@ -126,7 +144,9 @@ def _merge(value: Select, then: Chain, other: Chain) -> Chain | Refusal:
             guards = (*(guard for guard in shorter.guards if guard not in longer.guards), *longer.guards)
             also = longer.also | shorter.also | frozenset(shorter.trail)
             return replace(longer, steps=(*_under(above, condition), *below), guards=guards, also=also)
-    if then.head.value == other.head.value or (then.head.linear == other.head.linear and not then.steps and not other.steps):
+    if then.head.value == other.head.value or (
+        then.head.linear == other.head.linear and not then.steps and not other.steps
+    ):
         if then.head.hidden != other.head.hidden:
             if is_static(test):
                 return replace(then, guards=(test, *then.guards))
@@ -158,7 +178,9 @@ def _bare(chain: Chain) -> Value:
 
 def _under(steps: tuple[Step, ...], condition: Value) -> tuple[Step, ...]:
     return tuple(
-        step if not step.op else replace(step, when=condition if step.when is None else Logic("and", (condition, step.when)))
+        step
+        if not step.op
+        else replace(step, when=condition if step.when is None else Logic("and", (condition, step.when)))
         for step in steps
     )
 
@@ -190,7 +212,11 @@ def without_metadata(value: Value, logits: Value) -> Value:
             return Const(0)
         case Logic(op, items):
             return Logic(op, tuple(without_metadata(item, logits) for item in items))
-    fields = {name: without_metadata(part, logits) for name in value.__match_args__ if isinstance(part := getattr(value, name), Value)}
+    fields = {
+        name: without_metadata(part, logits)
+        for name in value.__match_args__
+        if isinstance(part := getattr(value, name), Value)
+    }
     return replace(value, **fields, _digest=None) if fields else value
 
 
@@ -199,8 +225,8 @@ def without_metadata(value: Value, logits: Value) -> Value:
 
 def _refuse(value: Value, reading: Reading) -> Refusal:
     match value:
-        case Index(base, _) | Call(Attr(base, "contiguous" | "view" | "reshape" | "transpose" | "squeeze"), _) if not isinstance(base, Call) or (
-            isinstance(base.func, Global)
+        case Index(base, _) | Call(Attr(base, "contiguous" | "view" | "reshape" | "transpose" | "squeeze"), _) if (
+            not isinstance(base, Call) or (isinstance(base.func, Global))
         ):
             return _refuse(base, reading)
         case Opaque(why):

@@ -53,9 +53,9 @@ class FunctionBlock:
         start = "\n" * (self._block.line - 2) + "class _:\n" if indented else "\n" * (self._block.line - 1)
         tree = ast.parse(start + self._block.text)
         body = tree.body[0].body if indented else tree.body  # type: ignore[attr-defined]
-        if len(body) != 1 or not isinstance(body[0], ast.FunctionDef):
+        if len(body) != 1 or not isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef):
             raise SyntaxError(f"the text of {self.name} at line {self.line} is not one function")
-        return body[0]
+        return body[0]  # type: ignore[return-value]
 
 
 class ClassBlock:
@@ -100,11 +100,18 @@ class ClassBlock:
 
     @cached_property
     def assigned(self) -> frozenset[str]:
-        """Names that the class body assigns, as far as its text shows (a line of a docstring may be taken for one)."""
+        """Names that the class body assigns or defines under a condition.
+
+        As far as its text shows: a line of a docstring may be taken for one.
+        """
         indent = re.search(r"\n([ \t]+)\S", self.text)
         if indent is None:
             return frozenset(re.findall(r"[:;][ \t]*(\w+)[ \t]*=(?!=)", self.text))
-        return frozenset(re.findall(rf"^{indent.group(1)}(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", self.text, re.MULTILINE))
+        margin = indent.group(1)
+        names = re.findall(rf"^{margin}(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", self.text, re.MULTILINE)
+        if re.search(rf"^{margin}(?:if|else|elif|try|except|with|for|while)\b.*:", self.text, re.MULTILINE):
+            names += re.findall(rf"^{margin}[ \t]+(?:async[ \t]+)?def[ \t]+(\w+)", self.text, re.MULTILINE)
+        return frozenset(names)
 
     @cached_property
     def bases(self) -> tuple[str, ...]:
@@ -218,12 +225,12 @@ class FileIndex:
         for node in tree.body:
             first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
             block = Block("".join(lines[first - 1 : node.end_lineno]), first)
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 index.functions[node.name] = FunctionBlock(node.name, None, block, node)
             elif isinstance(node, ast.ClassDef):
                 methods: dict[str, FunctionBlock] = {}
                 for item in node.body:
-                    if isinstance(item, ast.FunctionDef):
+                    if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
                         start = min([item.lineno, *(d.lineno for d in item.decorator_list)])
                         piece = Block("".join(lines[start - 1 : item.end_lineno]), start)
                         methods[item.name] = FunctionBlock(item.name, node.name, piece, item)
@@ -246,5 +253,10 @@ class FileIndex:
         return found
 
     def method(self, class_name: str, method: str) -> FunctionBlock | None:
-        """The method that an instance of the class runs, if the class or a base in this file defines it."""
-        return next((block.methods[method] for block in self.mro(class_name) if method in block.methods), None)
+        """The method that an instance of the class runs, if the class or a base in this file defines it for sure."""
+        for block in self.mro(class_name):
+            if method in block.assigned:
+                return None
+            if method in block.methods:
+                return block.methods[method]
+        return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.members import Criterion, Plain, Scope
-from fusegen.codegen.values import Attr, Call, Const, Global, Index, Self, Starred, Value, is_none, describe
+from fusegen.codegen.values import Attr, Call, Const, Global, Index, Self, Starred, Value, describe, is_none
 
 # Used where the scanned tree has no readable loss/loss_utils.py: the entries of 4.56 that all releases share.
 DEFAULT_MAPPING = {
@@ -106,7 +106,7 @@ class LossReader:
             if given or self.scope.is_shadowed(owner, "loss_type"):
                 if len(given) == 1 and isinstance(given[0], Plain) and isinstance(given[0].value, Const):
                     return self.mapping.get(str(given[0].value.value), "ForCausalLMLoss")
-                return "set by `loss_type`, which is not one known name"
+                return "what loss_type says, which is not one known name"
             if owner in self.mapping:
                 return self.mapping[owner]
             found = re.findall(f"({'|'.join(self.mapping)})", owner) if self.mapping else []
@@ -125,7 +125,11 @@ class LossReader:
             return Refusal("FG302", call.node, "the class defines a `loss_function` of its own")
         kind = _KINDS.get(name)
         if kind is None:
-            return OtherLoss(name) if name in self.mapping.values() else Refusal("FG302", call.node, f"`self.loss_function` is `{name}`")
+            return (
+                OtherLoss(name)
+                if name in self.mapping.values()
+                else Refusal("FG302", call.node, f"`self.loss_function` is `{name}`")
+            )
         if any(isinstance(argument, Starred) for argument in call.args) or len(call.args) > len(_STOCK_PARAMETERS):
             return Refusal("FG302", call.node, "the loss is called with positional arguments that cannot be told apart")
         given: dict[str, Value] = dict(zip(_STOCK_PARAMETERS, call.args, strict=False))
@@ -143,12 +147,18 @@ class LossReader:
             return Refusal("FG302", call.node, "the loss is called without `logits` or `labels`")
         if vocab_size is None:
             return OtherLoss("`self.loss_function` is called without `vocab_size`, so it is no stock vocabulary loss")
-        return Loss(kind, "self.loss_function", call, logits, effective, vocab_size, (*given.items(), *extra), preshifted)
+        return Loss(
+            kind, "self.loss_function", call, logits, effective, vocab_size, (*given.items(), *extra), preshifted
+        )
 
     def _cross_entropy(self, call: Call, made: Call, spelling: str) -> Loss | Refusal:
         functional = made is call
         logits, labels = call.argument(0, "input"), call.argument(1, "target")
-        if logits is None or labels is None or (not functional and (len(call.args) > 2 or any(k is None for k, _ in call.keywords))):
+        if (
+            logits is None
+            or labels is None
+            or (not functional and (len(call.args) > 2 or any(k is None for k, _ in call.keywords)))
+        ):
             return Refusal("FG302", call.node, "the loss is called with arguments that cannot be told apart")
         positional = made.args[2:] if functional else made.args
         if any(isinstance(argument, Starred) for argument in positional):
@@ -179,4 +189,12 @@ class LossReader:
         if len(call.args) > 2 or any(name not in ("ignore_index", "reduction", "weight") for name, _ in keywords):
             return Refusal("FG305", call.node, "nll_loss with arguments that the kernel does not take")
         dtype = scores.keyword("dtype")
-        return Loss("cross_entropy", "nll_loss(log_softmax)", call, logits, labels, None, (*keywords, *((("dtype", dtype),) if dtype else ())))  # type: ignore[arg-type]
+        return Loss(
+            "cross_entropy",
+            "nll_loss(log_softmax)",
+            call,
+            logits,
+            labels,
+            None,
+            (*keywords, *((("dtype", dtype),) if dtype else ())),
+        )  # type: ignore[arg-type]

@@ -15,7 +15,23 @@ from functools import cached_property
 
 from fusegen.codegen.index import FileIndex
 from fusegen.codegen.trace import Trace, trace
-from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Index, Mapping, Param, Select, Self, Sequence, Unary, Value, is_none, render
+from fusegen.codegen.values import (
+    Attr,
+    Binary,
+    Call,
+    Const,
+    Global,
+    Index,
+    Mapping,
+    Param,
+    Select,
+    Self,
+    Sequence,
+    Unary,
+    Value,
+    is_none,
+    render,
+)
 
 _BUILTINS = frozenset(dir(builtins))
 
@@ -138,14 +154,18 @@ class Scope:
                 return self._module_list(items)
             case Call(Global(path)) if path.startswith(".") and path[1:] in self.index.classes:
                 return InFile(path[1:], value)
-            case Call(Attr(Global(path), "_from_config" | "from_config")) | Call(Global(path)) if path.endswith("from_config"):
+            case Call(Attr(Global(path), "_from_config" | "from_config")) | Call(Global(path)) if path.endswith(
+                "from_config"
+            ):
                 owner = path.removesuffix("._from_config").removesuffix(".from_config").removeprefix(".")
                 if owner in self.index.classes:
                     return InFile(owner, value)
         return Plain(value)
 
     def _module_list(self, items: Value) -> Member:
-        made = getattr(items, "element", None) or (items.items[0] if isinstance(items, Sequence) and items.items else None)
+        made = getattr(items, "element", None) or (
+            items.items[0] if isinstance(items, Sequence) and items.items else None
+        )
         if made is None or (isinstance(items, Sequence) and len({self._member(item) for item in items.items}) != 1):
             return Plain(items)
         return ModuleList(self._member(made))
@@ -266,7 +286,9 @@ class Scope:
             case Attr(Call(Global("copy.deepcopy"), (copied,)), name):
                 return self.expand(owner, Attr(copied, name), depth)
         text = render(value)
-        return text.removeprefix("self.").replace("config.get_text_config()", "config.text").replace("text_config", "text")
+        return (
+            text.removeprefix("self.").replace("config.get_text_config()", "config.text").replace("text_config", "text")
+        )
 
 
 def is_config(value: Value) -> bool:
@@ -285,7 +307,11 @@ def is_config(value: Value) -> bool:
 
 def _canonical(path: str) -> str:
     """One spelling for a name of torch, whichever module it was imported through."""
-    for alias, name in (("torch.nn.modules.loss.", "torch.nn."), ("torch.nn.modules.", "torch.nn."), ("torch.functional.", "torch.")):
+    for alias, name in (
+        ("torch.nn.modules.loss.", "torch.nn."),
+        ("torch.nn.modules.", "torch.nn."),
+        ("torch.functional.", "torch."),
+    ):
         if path.startswith(alias):
             return name + path.removeprefix(alias)
     return path

@@ -14,7 +14,20 @@ from dataclasses import dataclass
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.members import InFile, Linear, Plain, Scope, Tensor, is_config
 from fusegen.codegen.trace import Trace, trace
-from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Index, Opaque, Self, Sequence, Starred, Value, render
+from fusegen.codegen.values import (
+    Attr,
+    Binary,
+    Call,
+    Const,
+    Global,
+    Index,
+    Opaque,
+    Self,
+    Sequence,
+    Starred,
+    Value,
+    render,
+)
 
 _DEEPEST = 8
 
@@ -120,16 +133,23 @@ class Reading:
         match value:
             case Attr():
                 members = self.scope.at(self.owner or "", value)
-                if any(isinstance(member, Tensor) and member.shape is not None and len(member.shape) == 3 for member in members):
+                if any(
+                    isinstance(member, Tensor) and member.shape is not None and len(member.shape) == 3
+                    for member in members
+                ):
                     return True
         return any(self.holds_stack(child) for child in value.children())
 
     def _assembled(self, matrix: Value) -> Value | None:
         """The linear that gives a matrix its columns, where the matrix is put together from weights of linears."""
         match matrix:
-            case Call(Global("torch.cat" | "torch.concat"), (Sequence(_, (first, *rest)),)) if matrix.keyword("dim") == Const(0):
+            case Call(Global("torch.cat" | "torch.concat"), (Sequence(_, (first, *rest)),)) if matrix.keyword(
+                "dim"
+            ) == Const(0):
                 weights = [_transposed(part) or part for part in (first, *rest)]
-                if _transposed(first) is not None and all(isinstance(w, Attr) and w.name == "weight" and self._is_matrix(w) for w in weights):
+                if _transposed(first) is not None and all(
+                    isinstance(w, Attr) and w.name == "weight" and self._is_matrix(w) for w in weights
+                ):
                     return weights[0].base  # type: ignore[union-attr]
         return None
 
@@ -210,7 +230,9 @@ class Reading:
         """Parameters to values; None if the call does not show which argument goes where."""
         arguments = function.args
         names = [argument.arg for argument in [*arguments.posonlyargs, *arguments.args]]
-        if not all(_is_harmless(decorator) for decorator in function.decorator_list) or any(isinstance(argument, Starred) for argument in call.args):
+        if not all(_is_harmless(decorator) for decorator in function.decorator_list) or any(
+            isinstance(argument, Starred) for argument in call.args
+        ):
             return None
         bound: dict[str, Value] = {}
         if receiver is not None:
@@ -223,12 +245,18 @@ class Reading:
         spread = any(keyword is None for keyword, _ in call.keywords)
         bound |= {keyword: value for keyword, value in call.keywords if keyword is not None}
         defaults = dict(zip(reversed(names), reversed(arguments.defaults), strict=False))
-        defaults |= {a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is not None}
+        defaults |= {
+            a.arg: d for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is not None
+        }
         for name in [*names, *(argument.arg for argument in arguments.kwonlyargs)]:
             default = defaults.get(name)
             if name not in bound:
                 known = isinstance(default, ast.Constant) and not spread
-                bound[name] = Const(default.value) if known and isinstance(default, ast.Constant) else Opaque("argument not shown", next(self.scope.stamps))
+                bound[name] = (
+                    Const(default.value)
+                    if known and isinstance(default, ast.Constant)
+                    else Opaque("argument not shown", next(self.scope.stamps))
+                )
         for extra in (arguments.vararg, arguments.kwarg):
             if extra is not None:
                 bound[extra.arg] = Opaque("further arguments", next(self.scope.stamps))
@@ -269,7 +297,10 @@ def _transposed(value: Value) -> Value | None:
     match value:
         case Call(Attr(weight, "t"), (), ()) | Attr(weight, "T" | "mT"):
             return weight
-        case Call(Attr(weight, "transpose"), (Const(int(first)), Const(int(second))), ()) if {first % 2, second % 2} == {0, 1}:
+        case Call(Attr(weight, "transpose"), (Const(int(first)), Const(int(second))), ()) if {
+            first % 2,
+            second % 2,
+        } == {0, 1}:
             return weight
     return None
 

@@ -42,24 +42,103 @@ from fusegen.codegen.values import (
 
 # Methods whose result may be the same tensor, or a view of it.
 VIEWS = frozenset(
-    "view reshape flatten unflatten transpose permute squeeze unsqueeze contiguous to float double half bfloat16 type "
-    "type_as expand expand_as narrow select t detach view_as swapaxes swapdims movedim moveaxis chunk split unbind "
-    "ravel diagonal tensor_split hsplit vsplit dsplit split_with_sizes unfold numpy as_strided real imag".split()
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "transpose",
+        "permute",
+        "squeeze",
+        "unsqueeze",
+        "contiguous",
+        "to",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "type",
+        "type_as",
+        "expand",
+        "expand_as",
+        "narrow",
+        "select",
+        "t",
+        "detach",
+        "view_as",
+        "swapaxes",
+        "swapdims",
+        "movedim",
+        "moveaxis",
+        "chunk",
+        "split",
+        "unbind",
+        "ravel",
+        "diagonal",
+        "tensor_split",
+        "hsplit",
+        "vsplit",
+        "dsplit",
+        "split_with_sizes",
+        "unfold",
+        "numpy",
+        "as_strided",
+        "real",
+        "imag",
+    ]
 )
 
 # Functions of torch whose result may share their first argument's storage, besides those named like a view.
-_SHARING_FUNCTIONS = frozenset("as_tensor asarray Parameter from_numpy view_as_real view_as_complex".split())
-_SHARING_ATTRIBUTES = frozenset("T mT H mH data grad real imag".split())
-_COLLECTIONS = frozenset("list tuple dict set".split())
-_CONTAINER_METHODS = frozenset("pop popitem update append extend insert clear setdefault remove".split())
+_SHARING_FUNCTIONS = frozenset(["as_tensor", "asarray", "Parameter", "from_numpy", "view_as_real", "view_as_complex"])
+_SHARING_ATTRIBUTES = frozenset(["T", "mT", "H", "mH", "data", "grad", "real", "imag"])
+_COLLECTIONS = frozenset(["list", "tuple", "dict", "set"])
+_CONTAINER_METHODS = frozenset(
+    ["pop", "popitem", "update", "append", "extend", "insert", "clear", "setdefault", "remove"]
+)
 
 # Methods and functions of which two equal calls give equal values.
 _PURE_METHODS = VIEWS | frozenset(
-    "size dim numel get_text_config get_decoder item cpu cuda tanh logsumexp masked_fill ne eq bool long int index_select".split()
+    [
+        "size",
+        "dim",
+        "numel",
+        "get_text_config",
+        "get_decoder",
+        "item",
+        "cpu",
+        "cuda",
+        "tanh",
+        "logsumexp",
+        "masked_fill",
+        "ne",
+        "eq",
+        "bool",
+        "long",
+        "int",
+        "index_select",
+    ]
 )
 _PURE_FUNCTIONS = frozenset(
-    "len int float getattr hasattr isinstance slice range min max abs math.sqrt torch.tanh torch.nn.functional.tanh "
-    "torch.finfo torch.transpose torch.is_tensor torch.clamp".split()
+    [
+        "len",
+        "int",
+        "float",
+        "getattr",
+        "hasattr",
+        "isinstance",
+        "slice",
+        "range",
+        "min",
+        "max",
+        "abs",
+        "math.sqrt",
+        "torch.tanh",
+        "torch.nn.functional.tanh",
+        "torch.finfo",
+        "torch.transpose",
+        "torch.is_tensor",
+        "torch.clamp",
+    ]
 )
 
 
@@ -115,6 +194,8 @@ def trace(
             environment[argument.arg] = Self() if argument.arg == "self" else Param(argument.arg, node=argument)
     environment.update(bindings or {})
     walker.env = environment
+    if isinstance(function, ast.AsyncFunctionDef):
+        walker.inside.append("async")
     if walker.block(function.body):
         walker.sink("return", Const(None), function)
     walker.trace.result = walker.joined_result()
@@ -183,8 +264,9 @@ class _Walker:
                         if isinstance(target, ast.Subscript):
                             self.sink("test", self.evaluate(target.slice), target)
                         self.clobber_target(target)
-            case ast.For(target=target, iter=iterator, body=body, orelse=orelse) | ast.AsyncFor(
-                target=target, iter=iterator, body=body, orelse=orelse
+            case (
+                ast.For(target=target, iter=iterator, body=body, orelse=orelse)
+                | ast.AsyncFor(target=target, iter=iterator, body=body, orelse=orelse)
             ):
                 source = self.evaluate(iterator)
                 self.enclosed("for", body, [target], source, orelse)
@@ -207,7 +289,9 @@ class _Walker:
                 self.env[node.name] = Opaque("nested definition", self.stamp(), node=node)
             case ast.Import(names=names):
                 for alias in names:
-                    self.env[alias.asname or alias.name.split(".")[0]] = Global(alias.name if alias.asname else alias.name.split(".")[0])
+                    self.env[alias.asname or alias.name.split(".")[0]] = Global(
+                        alias.name if alias.asname else alias.name.split(".")[0]
+                    )
             case ast.ImportFrom(module=module, names=names, level=level):
                 for alias in names:
                     self.env[alias.asname or alias.name] = Global(f"{'.' * level}{module or ''}.{alias.name}")
@@ -244,7 +328,9 @@ class _Walker:
             self.path.append(negate(test))
         return then_alive or else_alive
 
-    def enclosed(self, kind: str, body: list[ast.stmt], targets: list[ast.expr], source: Value | None, orelse: list[ast.stmt]) -> bool:
+    def enclosed(
+        self, kind: str, body: list[ast.stmt], targets: list[ast.expr], source: Value | None, orelse: list[ast.stmt]
+    ) -> bool:
         """A body that may run any number of times, or whose names mean something else outside of it."""
         self.forget(body)
         parts = (source,) if source is not None else ()
@@ -341,7 +427,9 @@ class _Walker:
 
     def clobber_target(self, target: ast.expr) -> None:
         """Something behind an attribute or subscript changed: what may share it is unknown from here on."""
-        base = self.evaluate(target.value) if isinstance(target, ast.Attribute | ast.Subscript) else self.evaluate(target)
+        base = (
+            self.evaluate(target.value) if isinstance(target, ast.Attribute | ast.Subscript) else self.evaluate(target)
+        )
         self.mutate(base, self.opaque("changed in place", target, base))
         if isinstance(target, ast.Attribute):
             place = Attr(base, target.attr)
@@ -359,7 +447,10 @@ class _Walker:
             if value is old:
                 self.bind(name, new)
             elif not roots.isdisjoint(self.roots(value)):
-                self.bind(name, Opaque("shares a tensor that was changed in place", self.stamp(), (value, new), node=new.node))
+                self.bind(
+                    name,
+                    Opaque("part of a tensor that was changed in place", self.stamp(), (value, new), node=new.node),
+                )
 
     def capture(self, node: ast.AST) -> None:
         """A nested function sees the names around it, now and later."""
@@ -374,9 +465,7 @@ class _Walker:
                     self.bind(name, self.env.get(name, Const(None)))
 
     def read_names(self, node: ast.AST) -> list[Value]:
-        return [
-            self.env[child.id] for child in ast.walk(node) if isinstance(child, ast.Name) and child.id in self.env
-        ]
+        return [self.env[child.id] for child in ast.walk(node) if isinstance(child, ast.Name) and child.id in self.env]
 
     def sink(self, kind: str, value: Value, node: ast.AST) -> None:
         self.trace.sinks.append(Sink(kind, value, node, tuple(self.path)))
@@ -438,7 +527,9 @@ class _Walker:
                 kind = type(node).__name__.lower()
                 return Sequence(kind, tuple(self.evaluate(element) for element in elements), node=node)
             case ast.Dict(keys=keys, values=values):
-                pairs = tuple((self.evaluate(k) if k else None, self.evaluate(v)) for k, v in zip(keys, values, strict=True))
+                pairs = tuple(
+                    (self.evaluate(k) if k else None, self.evaluate(v)) for k, v in zip(keys, values, strict=True)
+                )
                 return Mapping(pairs, node=node)
             case ast.Starred(value=value):
                 return Starred(self.evaluate(value), node=node)
@@ -507,7 +598,12 @@ class _Walker:
         element = self.evaluate(node.elt)
         self.inside.pop()
         inner, self.env = self.env, outer
-        own = {name.id for generator in node.generators for name in ast.walk(generator.target) if isinstance(name, ast.Name)}
+        own = {
+            name.id
+            for generator in node.generators
+            for name in ast.walk(generator.target)
+            if isinstance(name, ast.Name)
+        }
         for name, value in inner.items():
             if name not in own and outer.get(name) is not value:
                 self.bind(name, self.opaque("bound in a comprehension", node, value))
@@ -587,7 +683,9 @@ def _changed_by(call: Call) -> Iterable[Value]:
     match call.func:
         case Attr(base, name) if _changes(name):
             yield base
-        case Call(Global("getattr"), (base, name, *_)) if not (isinstance(name, Const) and not _changes(str(name.value))):
+        case Call(Global("getattr"), (base, name, *_)) if not (
+            isinstance(name, Const) and not _changes(str(name.value))
+        ):
             yield base
         case Global(path) if path.endswith("_") and not path.endswith("__"):
             yield from call.args
@@ -730,7 +828,11 @@ def _join(test: Value, then: Environment, other: Environment, node: ast.AST) -> 
                 joined[name] = Opaque("attribute set under a condition", -1, (present,), node=node)
                 continue
             unbound = Opaque("unbound", -1)
-            joined[name] = Select(test, present, unbound, node=node) if left is not None else Select(test, unbound, present, node=node)
+            joined[name] = (
+                Select(test, present, unbound, node=node)
+                if left is not None
+                else Select(test, unbound, present, node=node)
+            )
         elif left is right or left == right:
             joined[name] = left
         else:

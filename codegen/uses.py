@@ -6,6 +6,7 @@ logits. On the way a loss call is a wall: what it does with the logits is known.
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, field
 
 from fusegen.codegen.chain import Chain, peel
@@ -13,17 +14,34 @@ from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.reading import Reading, is_static
 from fusegen.codegen.records import Use
 from fusegen.codegen.trace import Trace, is_output_class
-from fusegen.codegen.values import Attr, Binary, Call, Comprehension, Global, Index, Mapping, Select, Self, Sequence, Starred, Value, describe, negate
+from fusegen.codegen.values import (
+    Attr,
+    Binary,
+    Call,
+    Comprehension,
+    Global,
+    Index,
+    Mapping,
+    Select,
+    Self,
+    Sequence,
+    Starred,
+    Value,
+    describe,
+    negate,
+)
 
 _OPERATION_MODULES = frozenset(("torch", "torch.nn.functional", "torch.linalg", "torch.special", "torch.fft"))
-_METADATA_ATTRIBUTES = frozenset("shape device dtype ndim is_cuda".split())
-_METADATA_METHODS = frozenset("size dim numel is_contiguous element_size get_device".split())
+_METADATA_ATTRIBUTES = frozenset(["shape", "device", "dtype", "ndim", "is_cuda"])
+_METADATA_METHODS = frozenset(["size", "dim", "numel", "is_contiguous", "element_size", "get_device"])
 _CONTEXTS = {"test": "FG404", "attribute": "FG403", "call": "FG402", "closure": "FG402"}
 _WRAPPERS = frozenset(("tuple", "list", "dict"))
 _READERS = frozenset(("len", "sum", "getattr"))
 # Methods of a tensor that hand it, or its gradient, to somebody else.
-_ESCAPES = frozenset("register_hook register_post_accumulate_grad_hook retain_grad backward numpy share_memory_".split())
-_HOLDER_METHODS = frozenset("to_tuple items keys values get append extend update pop".split())
+_ESCAPES = frozenset(
+    ["register_hook", "register_post_accumulate_grad_hook", "retain_grad", "backward", "numpy", "share_memory_"]
+)
+_HOLDER_METHODS = frozenset(["to_tuple", "items", "keys", "values", "get", "append", "extend", "update", "pop"])
 
 
 @dataclass(slots=True)
@@ -35,9 +53,7 @@ class Uses:
     refusal: Refusal | None = None
 
 
-def find_uses(
-    walked: Trace, chains: list[Chain], loss_calls: set[Call], given: set[Value], reading: Reading
-) -> Uses:
+def find_uses(walked: Trace, chains: list[Chain], loss_calls: set[Call], given: set[Value], reading: Reading) -> Uses:
     """All uses of the logits of `chains` in a walk, in the calls of this file that it looks into as well.
 
     `given` are the conditions under which the losses are computed; others may become guards.
@@ -61,14 +77,19 @@ class _Search:
         self.given = given
         self.reading = reading
         self.uses = Uses()
+        self.place: ast.AST | None = None
         self._touches: dict[Value, bool] = {}
 
     def trace(self, walked: Trace, returns: bool) -> None:
         for record in walked.calls:
+            self.place = record.call.node
             before = self.uses.refusal
             self.call(record.call)
             self.forgive(before, record.path)
         for sink in walked.sinks:
+            if sink.kind == "changed" and returns:
+                continue  # The names of this walk say what became of it.
+            self.place = sink.node if hasattr(sink.node, "lineno") else None
             if sink.kind != "return":
                 self.visit(sink.value, sink.kind)
             elif returns:
@@ -96,7 +117,11 @@ class _Search:
         known = self._touches.get(value)
         if known is None:
             self._touches[value] = False
-            known = value in self.logits or any(self.touches(child) for child in value.children()) or self._touches_inside(value)
+            known = (
+                value in self.logits
+                or any(self.touches(child) for child in value.children())
+                or self._touches_inside(value)
+            )
             self._touches[value] = known
         return known
 
@@ -145,8 +170,10 @@ class _Search:
             case _ if context == "output" and self._same_head(value):
                 self.record("output", value)
             case _:
+                outer, self.place = self.place, value.node or self.place
                 for child in value.children():
                     self.visit(child, context if context in _CONTEXTS else "value")
+                self.place = outer
 
     def branch(self, condition: Value, value: Value, context: str) -> None:
         before = self.uses.refusal
@@ -175,7 +202,7 @@ class _Search:
             self.record("output", value)
         elif self.uses.refusal is None:
             code = _CONTEXTS.get(context, "FG401")
-            self.uses.refusal = Refusal(code, value.node, f"`{describe(value)}`")
+            self.uses.refusal = Refusal(code, self.place or value.node, f"`{describe(value)}`")
 
     def record(self, kind: str, value: Value) -> None:
         use = Use(kind, describe(value), getattr(value.node, "lineno", 0))
@@ -185,7 +212,11 @@ class _Search:
     def _item(self, value: Index) -> Value | None:
         result = self._result(value.base) if isinstance(value.base, Call) else None
         position = getattr(value.index, "value", None)
-        if isinstance(result, Sequence) and type(position) is int and -len(result.items) <= position < len(result.items):
+        if (
+            isinstance(result, Sequence)
+            and type(position) is int
+            and -len(result.items) <= position < len(result.items)
+        ):
             return result.items[position]
         return None
 

@@ -1,6 +1,6 @@
 """Head, what follows it, and a cross-entropy over its rows: the verdict on one function.
 
-    logits = self.lm_head(h); loss = self.loss_function(logits, labels, n)   ->   Site(match, chain=())
+logits = self.lm_head(h); loss = self.loss_function(logits, labels, n)   ->   Site(match, chain=())
 """
 
 from __future__ import annotations
@@ -20,11 +20,34 @@ from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Aside, Head, Operation, Site, VocabularyLoss
 from fusegen.codegen.trace import CallRecord, Trace, is_output_class, trace
 from fusegen.codegen.uses import Uses, find_uses
-from fusegen.codegen.values import Attr, Call, Const, Global, Index, Logic, Opaque, Param, Select, Self, Sequence, Slice, Store, Unary, Value, is_none, describe
+from fusegen.codegen.values import (
+    Attr,
+    Call,
+    Const,
+    Global,
+    Index,
+    Logic,
+    Opaque,
+    Param,
+    Select,
+    Self,
+    Sequence,
+    Slice,
+    Store,
+    Value,
+    describe,
+    is_none,
+)
 
 _VOCABULARY = re.compile(r"vocab|n_words|codebook_size|n_tokens")
-_LANGUAGE_MODEL = re.compile(r"LMHead|ForCausalLM|ForMaskedLM|ForConditionalGeneration|ForPreTraining|DoubleHeads|LMModel|CausalModel")
-_CLASSIFIER = re.compile(r"Classification|ForQuestionAnswering|MultipleChoice|NextSentence|ForCTC|Detection|Segmentation|XVector|Contrastive")
+_LANGUAGE_MODEL = re.compile(
+    r"LMHead|ForCausalLM|ForMaskedLM|ForConditionalGeneration|ForPreTraining|DoubleHeads|LMModel|CausalModel"
+)
+_CLASSIFIER = re.compile(
+    r"Classification|ForQuestionAnswering|MultipleChoice|NextSentence|ForCTC|Detection|Segmentation|XVector|Contrastive"
+)
+
+_LOSS_NAMES = re.compile(r"\bself\.loss_function$|CrossEntropyLoss$|\bcross_entropy$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +91,9 @@ def conclude(analysis: Analysis, file: str) -> Site | Aside | None:
         return _delegated(block, handed, file)
     if others:
         return Aside(name, others[0][1], others[0][0])
+    hidden = _hidden_loss(analysis)
+    if hidden is not None:
+        return _verdict(block, walked, [], [hidden], reading, file)
     if block.name == "forward" and "labels" in block.text:
         return Aside(name, block.line, "labels are mentioned, and no loss is computed or handed on here")
     return None
@@ -110,8 +136,31 @@ def _losses(
     if len(doubtful) < len(found):
         # A loss of its own beside a vocabulary loss that is known: it stays as it is.
         found = [each for each in found if each not in doubtful]
-        others += [("nothing shows that this second loss runs over a vocabulary", each.record.call.node.lineno) for each in doubtful]  # type: ignore[union-attr]
+        others += [
+            ("nothing shows that this second loss runs over a vocabulary", each.record.call.node.lineno)
+            for each in doubtful
+        ]  # type: ignore[union-attr]
     return found, others, refusals
+
+
+def _hidden_loss(analysis: Analysis) -> tuple[CallRecord, Refusal] | None:
+    """A loss of a language model that stands where the walk does not go: a nested function, a lambda, a `match`."""
+    owner = analysis.reading.owner or ""
+    if not _LANGUAGE_MODEL.search(owner) or _CLASSIFIER.search(owner):
+        return None
+    walked = {id(record.call.node) for record in analysis.walked.calls}
+    for outer in ast.walk(analysis.block.node):
+        if (
+            isinstance(outer, ast.FunctionDef | ast.Lambda | ast.Match | ast.TryStar)
+            and outer is not analysis.block.node
+        ):
+            for node in ast.walk(outer):
+                if isinstance(node, ast.Call) and id(node) not in walked and _LOSS_NAMES.search(ast.unparse(node.func)):
+                    call = Call(Global(ast.unparse(node.func)), (), node=node)
+                    return CallRecord(call, (), None), Refusal(
+                        "FG204", node, f"inside `{type(outer).__name__.lower()}`"
+                    )
+    return None
 
 
 def _may_stand_here(function: Value) -> bool:
@@ -133,8 +182,17 @@ def _may_be_a_loss(call: Call, reading: Reading) -> bool:
         case Global(path) if path.startswith("torch.") or is_output_class(path):
             return False
     arguments = (*call.args, *(value for _, value in call.keywords))
-    labels = any(isinstance(source, Param) and source.name.endswith("labels") for value in arguments for source in _sources_of(value))
-    if not labels or not _LANGUAGE_MODEL.search(owner) or _CLASSIFIER.search(owner) or reading.walk_inside(call) is not None:
+    labels = any(
+        isinstance(source, Param) and source.name.endswith("labels")
+        for value in arguments
+        for source in _sources_of(value)
+    )
+    if (
+        not labels
+        or not _LANGUAGE_MODEL.search(owner)
+        or _CLASSIFIER.search(owner)
+        or reading.walk_inside(call) is not None
+    ):
         return False
     return any(_is_over_vocabulary(peel(value, reading), reading) for value in arguments if reading.has_head(value))
 
@@ -160,7 +218,10 @@ def _records(walked: Trace, reading: Reading) -> list[CallRecord]:
         if any(reading.has_head(value) for value in (*record.call.args, *(item for _, item in record.call.keywords))):
             inner = reading.walk_inside(record.call)
             if inner is not None:
-                records += [CallRecord(each.call, (*record.path, *each.path), record.inside or each.inside) for each in inner.calls]
+                records += [
+                    CallRecord(each.call, (*record.path, *each.path), record.inside or each.inside)
+                    for each in inner.calls
+                ]
     return records
 
 
@@ -174,7 +235,9 @@ def _other_vocabulary(loss: Loss, chain: Chain | Refusal, reading: Reading, func
         return None
     if isinstance(chain, Chain):
         rows = reading.expand(chain.head.rows) if chain.head.rows is not None else ""
-        widths = [reading.expand(step.width) for step in chain.steps if step.width is not None and not own_width(step.width)]
+        widths = [
+            reading.expand(step.width) for step in chain.steps if step.width is not None and not own_width(step.width)
+        ]
         if any(_VOCABULARY.search(text) for text in (rows, *widths)):
             return None
         if rows:
@@ -239,7 +302,7 @@ def _verdict(
         uses=tuple(uses.found),
         code=refusal.code if refusal else None,
         reason=f"{REASONS[refusal.code].summary}: {refusal.detail}" if refusal else None,
-        excerpt=_excerpt(block, refusal.node) if refusal else None,
+        excerpt=_excerpt(reading, getattr(refusal.node, "lineno", call.node.lineno)) if refusal else None,  # type: ignore[union-attr]
         at_line=getattr(refusal.node, "lineno", call.node.lineno) if refusal else None,  # type: ignore[union-attr]
         at_column=getattr(refusal.node, "col_offset", call.node.col_offset) if refusal else None,  # type: ignore[union-attr]
     )
@@ -301,7 +364,11 @@ def _wrong_shape(each: Found) -> Refusal | None:
     if (unlike := _unlike_classes(each.loss.labels)) is not None:
         return Refusal("FG306", each.loss.call.node, f"`{describe(unlike)}` is no row of classes")
     shapes = [step.flat or _is_mask(step) for step in each.chain.steps if step.width is not None or _is_mask(step)]
-    return None if shapes and shapes[0] else Refusal("FG306", each.loss.call.node, f"`{describe(each.loss.logits)}` is not flattened")
+    return (
+        None
+        if shapes and shapes[0]
+        else Refusal("FG306", each.loss.call.node, f"`{describe(each.loss.logits)}` is not flattened")
+    )
 
 
 def _unlike_classes(labels: Value) -> Value | None:
@@ -311,10 +378,13 @@ def _unlike_classes(labels: Value) -> Value | None:
             return labels
         case Call(Attr(_, "float" | "double" | "half" | "softmax" | "log_softmax" | "sigmoid")):
             return labels
-        case Call(Global("torch.nn.functional.one_hot" | "torch.nn.functional.softmax" | "torch.softmax" | "torch.eye")):
+        case Call(
+            Global("torch.nn.functional.one_hot" | "torch.nn.functional.softmax" | "torch.softmax" | "torch.eye")
+        ):
             return labels
         case Call(Attr(_, "to"), arguments, keywords) if any(
-            isinstance(target, Global) and "float" in target.path for target in (*arguments, *(item for _, item in keywords))
+            isinstance(target, Global) and "float" in target.path
+            for target in (*arguments, *(item for _, item in keywords))
         ):
             return labels
         case Call(Attr(base)) | Index(base) if base != Self():
@@ -358,7 +428,9 @@ def _describe(each: Found, reading: Reading) -> VocabularyLoss:
     return VocabularyLoss(
         kind=each.loss.kind,
         call=each.loss.spelling,
-        labels=met if isinstance(met, str) else ("preshifted" if each.loss.preshifted else _default_alignment(each.loss)),
+        labels=met
+        if isinstance(met, str)
+        else ("preshifted" if each.loss.preshifted else _default_alignment(each.loss)),
         label_source=" or ".join(dict.fromkeys(describe(source) for source in _sources_of(each.loss.labels))),
         vocab_size=describe(vocab_size) if vocab_size is not None else None,
         keywords=tuple((name, _spelled(name, value, each.loss)) for name, value in each.loss.keywords),
@@ -463,8 +535,14 @@ def _delegation(walked: Trace, reading: Reading) -> Call | None:
         if not isinstance(call.func, Attr | Index) or place != Self() or not _gets_labels(call):
             continue
         owner = reading.owner or ""
-        own_method = call.func.base == Self() and reading.scope.index.method(owner, call.func.name) is not None if isinstance(call.func, Attr) else False
-        if call.func == Attr(Self(), "loss_function") or (own_method and (not _names_a_loss(call.func) or _CLASSIFIER.search(owner))):
+        own_method = (
+            call.func.base == Self() and reading.scope.index.method(owner, call.func.name) is not None
+            if isinstance(call.func, Attr)
+            else False
+        )
+        if call.func == Attr(Self(), "loss_function") or (
+            own_method and (not _names_a_loss(call.func) or _CLASSIFIER.search(owner))
+        ):
             continue
         used = {Attr(call, "loss"), Index(call, Const(0)), Attr(call, "lm_loss"), *((call,) if own_method else ())}
         returned = [sink.value for sink in walked.sinks if sink.kind == "return"]
@@ -534,9 +612,6 @@ def _place(block: FunctionBlock, node: ast.AST | None, file: str) -> dict:  # ty
     }
 
 
-def _excerpt(block: FunctionBlock, node: ast.AST | None) -> str | None:
-    line = getattr(node, "lineno", None)
-    lines = block.text.splitlines()
-    if line is None or not 0 <= line - block.line < len(lines):
-        return None
-    return lines[line - block.line].strip()
+def _excerpt(reading: Reading, line: int) -> str | None:
+    lines = reading.scope.index.text.split("\n")
+    return lines[line - 1].strip() if 0 < line <= len(lines) else None

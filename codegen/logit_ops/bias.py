@@ -8,10 +8,16 @@ from fusegen.codegen.values import Attr, Binary, Call, Global, Value, describe
 
 def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
     match value:
-        case Binary("+", left, right) | Call(Global("torch.add"), (left, right), ()) | Call(Attr(left, "add"), (right,), ()):
+        case (
+            Binary("+", left, right)
+            | Call(Global("torch.add"), (left, right), ())
+            | Call(Attr(left, "add"), (right,), ())
+        ):
             for logits, bias in ((left, right), (right, left)):
                 if kinds.is_vocabulary_bias(bias):
                     return Step("bias", logits, (("add", bias),), value.node)
             if kinds.has_head(value):
-                return Refusal("FG202", value.node, f"`{describe(value)}`: no operand is shown to be a bias over the vocabulary")
+                return Refusal(
+                    "FG202", value.node, f"`{describe(value)}`: no operand is shown to be a bias over the vocabulary"
+                )
     return None

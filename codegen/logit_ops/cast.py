@@ -23,7 +23,9 @@ def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
                 if name in ("non_blocking", "copy") or kind == "device":
                     continue
                 if kind != "dtype" or name not in (None, "dtype"):
-                    return Refusal("FG201", value.node, f"`.to({describe(target)})`: neither a dtype nor a device by its name")
+                    return Refusal(
+                        "FG201", value.node, f"`.to({describe(target)})`: neither a dtype nor a device by its name"
+                    )
                 casts.append(("dtype", target))
             return Step("cast" if casts else "", logits, tuple(casts), value.node)
     return None

@@ -10,14 +10,20 @@ def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
     match value:
         case Call(Attr(logits, "contiguous" | "clone"), (), ()):
             return Step("", logits, (), value.node)
-        case Call(Attr(logits, "view" | "reshape"), arguments, ()) | Call(Global("torch.reshape"), (logits, *arguments), ()):
-            shape = arguments[0].items if len(arguments) == 1 and isinstance(arguments[0], Sequence) else tuple(arguments)
+        case Call(Attr(logits, "view" | "reshape"), arguments, ()) | Call(
+            Global("torch.reshape"), (logits, *arguments), ()
+        ):
+            shape = (
+                arguments[0].items if len(arguments) == 1 and isinstance(arguments[0], Sequence) else tuple(arguments)
+            )
             if len(shape) == 2 or (len(shape) > 2 and kinds.is_full_width(logits, shape[-1])):
                 return Step("", logits, (), value.node, rows=True, width=shape[-1], flat=len(shape) == 2)
             return _refuse(value, kinds)
         case Call(Attr(logits, "flatten"), (Const(0), Const(1 | -2)), ()):
             return Step("", logits, (), value.node, rows=True, width=Const(-1), flat=True)
-        case Call(Attr(_, "transpose" | "permute" | "squeeze" | "unsqueeze" | "flatten" | "swapaxes" | "movedim"), _, _):
+        case Call(
+            Attr(_, "transpose" | "permute" | "squeeze" | "unsqueeze" | "flatten" | "swapaxes" | "movedim"), _, _
+        ):
             return _refuse(value, kinds)
     return None
 

@@ -8,12 +8,20 @@ from fusegen.codegen.values import Attr, Binary, Call, Global, Value, describe
 
 def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
     match value:
-        case Binary("*", left, right) | Call(Global("torch.mul"), (left, right), ()) | Call(Attr(left, "mul"), (right,), ()):
+        case (
+            Binary("*", left, right)
+            | Call(Global("torch.mul"), (left, right), ())
+            | Call(Attr(left, "mul"), (right,), ())
+        ):
             for logits, scale in ((left, right), (right, left)):
                 if kinds.is_scalar(scale):
                     return Step("scale", logits, (("multiply", scale),), value.node)
             return _refuse(value, kinds)
-        case Binary("/", logits, divisor) | Call(Global("torch.div"), (logits, divisor), ()) | Call(Attr(logits, "div"), (divisor,), ()):
+        case (
+            Binary("/", logits, divisor)
+            | Call(Global("torch.div"), (logits, divisor), ())
+            | Call(Attr(logits, "div"), (divisor,), ())
+        ):
             if kinds.is_scalar(divisor):
                 return Step("scale", logits, (("divide", divisor),), value.node)
             return _refuse(value, kinds)

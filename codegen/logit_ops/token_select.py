@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from fusegen.codegen.logit_ops.step import Kinds, Refusal, Step
-from fusegen.codegen.values import NONE, Attr, Call, Const, Index, Logic, Opaque, Sequence, Slice, Starred, Unary, Value, describe
+from fusegen.codegen.values import (
+    NONE,
+    Attr,
+    Call,
+    Const,
+    Index,
+    Logic,
+    Opaque,
+    Sequence,
+    Slice,
+    Starred,
+    Unary,
+    Value,
+    describe,
+)
 
 _EVERYTHING = Slice(None, None, None)
 
@@ -37,7 +51,9 @@ def _is_shift_or_tail(cut: Slice) -> bool:
     if cut.step is not None:
         return False
     drops_last = cut.upper == Const(-1) and cut.lower in (None, Const(0))
-    tail = cut.upper is None and isinstance(cut.lower, Unary) and cut.lower.op == "-" and "labels" in describe(cut.lower)
+    tail = (
+        cut.upper is None and isinstance(cut.lower, Unary) and cut.lower.op == "-" and "labels" in describe(cut.lower)
+    )
     return drops_last or tail
 
 

@@ -10,7 +10,9 @@ def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
     match value:
         case Index(logits, Sequence("tuple", (*leading, Slice(None, Value() as size, None)))) if _over_columns(leading):
             if isinstance(size, Unary) or (isinstance(size, Const) and isinstance(size.value, int) and size.value < 0):
-                return Refusal("FG201", value.node, "columns are dropped from the end of the vocabulary by a negative index")
+                return Refusal(
+                    "FG201", value.node, "columns are dropped from the end of the vocabulary by a negative index"
+                )
             return Step("vocab_slice", logits, (("columns", size),), value.node)
     return None
 

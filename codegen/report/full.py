@@ -104,14 +104,14 @@ def _without_site(report: ScanReport, pen: Pen, verbosity: int) -> Iterator[str]
     silent = list(silent_files(report))
     if not silent:
         return
-    yield pen("bold", f"No site, though labels or a loss are mentioned: {plural(len(silent), 'file')}")
-    yield from _counted(Counter(why for _, why in silent))
+    yield pen("bold", f"No site, though labels or a loss are mentioned: {plural(len(silent), 'file')}, for these reasons")
+    yield from _counted(Counter(why for _, whys in silent for why in whys))
     if verbosity < 1:
         yield f"  {pen('dim', '-v lists them')}"
         return
-    for file, why in silent:
+    for file, whys in silent:
         if not file.asides:
-            yield f"  {pen('cyan', file.path)}  {why}"
+            yield f"  {pen('cyan', file.path)}  {'; '.join(whys)}"
         for aside in file.asides:
             yield f"  {pen('cyan', f'{file.path}:{aside.line}')}  {aside.function}: {aside.why}"
 

@@ -71,12 +71,12 @@ def verdict_text(site: Site) -> str:
     return chain_text(site)
 
 
-def silent_files(report: ScanReport) -> Iterator[tuple[FileReport, str]]:
-    """Files that mention labels or a loss and have no site, each with the reason its functions give."""
+def silent_files(report: ScanReport) -> Iterator[tuple[FileReport, tuple[str, ...]]]:
+    """Files that mention labels or a loss and have no site, each with the reasons that its functions give."""
     for file in report.files:
         if file.mentions_labels and not file.sites:
-            whys = dict.fromkeys(aside.why for aside in file.asides)
-            yield file, "; ".join(whys) or "no function computes a loss or hands labels on"
+            whys = tuple(dict.fromkeys(aside.why for aside in file.asides))
+            yield file, whys or ("no function computes a loss or hands labels on",)
 
 
 def plural(number: int, noun: str) -> str:

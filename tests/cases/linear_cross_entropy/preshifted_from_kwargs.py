@@ -1,0 +1,26 @@
+# verdict: match
+# head: self.lm_head
+# labels: preshifted
+# chain: none
+# keywords: shift_labels=shift_labels, **kwargs
+# guards: none
+
+import torch
+from torch import nn
+
+
+class BirdForCausalLM(BirdPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = BirdModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden_states = self.model(input_ids)[0]
+        logits = self.lm_head(hidden_states)
+        loss = None
+        if labels is not None:
+            shift_labels = kwargs.pop("shift_labels", labels)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.vocab_size, shift_labels=shift_labels, **kwargs)
+        return CausalLMOutputWithPast(loss=loss, logits=logits)
