@@ -1,8 +1,9 @@
 """How logits and labels meet: shifted by one, aligned, or shifted beforehand.
 
-The stock causal loss shifts by itself; a forward that shifts and then calls it shifts twice, and that is kept. For a cross-entropy written by hand both sides are read: which rows
-of the logits are left out, which of the labels. Where a branch treats them differently, each way through
-is read on its own, with the same branch taken on both sides.
+The stock causal loss shifts by itself; a forward that shifts and then calls it shifts twice, and that is kept.
+For a cross-entropy written by hand both sides are read: which rows of the logits are left out, which of the
+labels. Where a branch treats them differently, each way through is read on its own, with the same branch taken
+on both sides.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _KEEPS = frozenset(["to", "contiguous", "view", "reshape", "flatten", "long", "c
 
 
 def alignment(loss: Loss, chain: Chain) -> str | Refusal:
-    """`shifted`, `aligned`, `preshifted`, `double-shifted` or `flat-shifted`; FG303 where the source does not show it."""
+    """`shifted`, `aligned`, `preshifted`, `double-shifted` or `flat-shifted`; FG303 if not shown."""
     if loss.preshifted:
         return "preshifted"
     selects = [step for step in chain.steps if step.op == "token_select"]
@@ -166,7 +167,7 @@ def _one_way(loss: Loss, selects: list[Step], way: dict[Value, bool]) -> str | N
 
 
 def _cut(step: Step) -> str | None:
-    """What a row selection leaves: `drop-last` [:-1], `drop-some` [n:], `middle` [n:-1], `tail` [-len(labels):], `mask`."""
+    """What a row selection is: `drop-last` [:-1], `drop-some` [n:], `middle` [n:-1], `tail` [-len(labels):], `mask`."""
     chosen = step.arguments[0][1]
     if not isinstance(chosen, Slice):
         return "mask"

@@ -10,6 +10,7 @@ becomes a guard). Everything else is a refusal.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fusegen.codegen.logit_ops import LOGIT_OPS
 from fusegen.codegen.logit_ops.step import Refusal, Step
@@ -118,7 +119,8 @@ def _branches(value: Select, reading: Reading, assumed: frozenset[Value], depth:
     if isinstance(then, Refusal) and isinstance(other, Refusal):
         return then
     chain, condition, refusal = (then, test, other) if isinstance(then, Chain) else (other, opposite, then)
-    assert isinstance(chain, Chain) and isinstance(refusal, Refusal)
+    assert isinstance(chain, Chain)
+    assert isinstance(refusal, Refusal)
     if not _checkable(condition, chain):
         return refusal
     return _pass(value, replace(chain, guards=(condition, *chain.guards)))
@@ -212,10 +214,9 @@ def without_metadata(value: Value, logits: Value) -> Value:
             return Const(0)
         case Logic(op, items):
             return Logic(op, tuple(without_metadata(item, logits) for item in items))
-    fields = {
-        name: without_metadata(part, logits)
-        for name in value.__match_args__
-        if isinstance(part := getattr(value, name), Value)
+    names: tuple[str, ...] = type(value).__match_args__
+    fields: dict[str, Any] = {
+        name: without_metadata(part, logits) for name in names if isinstance(part := getattr(value, name), Value)
     }
     return replace(value, **fields, _digest=None) if fields else value
 

@@ -30,7 +30,9 @@ class Block:
 class FunctionBlock:
     """A function or method that is parsed on first use."""
 
-    def __init__(self, name: str, owner: str | None, block: Block, node: ast.FunctionDef | None = None) -> None:
+    def __init__(
+        self, name: str, owner: str | None, block: Block, node: ast.FunctionDef | ast.AsyncFunctionDef | None = None
+    ) -> None:
         self.name = name
         self.owner = owner
         self._block = block

@@ -36,7 +36,7 @@ _FUNCTIONAL = {"torch.nn.functional.cross_entropy"}
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A cross-entropy call. `kind` is `causal`, `masked` or `cross_entropy`; keywords exclude logits, labels, vocab_size."""
+    """A cross-entropy call. `kind` is `causal`, `masked` or `cross_entropy`; keywords lack logits, labels and size."""
 
     kind: str
     spelling: str
@@ -197,4 +197,4 @@ class LossReader:
             labels,
             None,
             (*keywords, *((("dtype", dtype),) if dtype else ())),
-        )  # type: ignore[arg-type]
+        )

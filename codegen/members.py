@@ -192,7 +192,7 @@ class Scope:
         return ()
 
     def is_shadowed(self, class_name: str, name: str) -> bool:
-        """Whether the class has a method, property or attribute of that name: it comes before a module of the instance."""
+        """Whether the class has a method, property or attribute of that name, which comes before its modules."""
         return any(name in block.methods or name in block.assigned for block in self.index.mro(class_name))
 
     def _as_made(self, member: Member, holder: InFile) -> Member:
@@ -292,7 +292,7 @@ class Scope:
 
 
 def is_config(value: Value) -> bool:
-    """Whether a value is a configuration object: `config`, `self.config.text_config`, `self.config.get_text_config()`."""
+    """Whether a value is a configuration object: `config`, `self.config.text_config`, `config.get_text_config()`."""
     match value:
         case Param(name):
             return name == "config" or name.endswith("_config")

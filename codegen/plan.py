@@ -27,6 +27,7 @@ from fusegen.codegen.statements import (
     loaded_names,
     only_binds,
     only_returned,
+    share_a_line,
     source_lines,
 )
 from fusegen.codegen.values import Attr, Call, Self, Value
@@ -134,67 +135,101 @@ def _is_module_path(place: Value) -> bool:
 def _run(analysis: Analysis, found: Found, head: Call) -> Run | PlanRefusal:
     """The statements from the head to the loss, told apart into what is dropped, kept and cleared."""
     body = analysis.block.node.body
-    start, stop = _holding(body, head.node), _holding(body, found.record.call.node)
-    line = found.record.call.node.lineno  # type: ignore[union-attr]
+    call = found.record.call.node
+    start, stop = _holding(body, head.node), _holding(body, call)
+    line = getattr(call, "lineno", 0)
     if start is None or stop is None or stop <= start or not _assigns_logits(body[start], found):
         return PlanRefusal("FG601", "head and loss are not statements of one run in the body", line)
-    guarded = body[stop]
-    match guarded:
-        case ast.If(
-            test=ast.Compare(left=ast.Name(id=labels), ops=[ast.IsNot()], comparators=[ast.Constant(value=None)]),
-            orelse=[],
-        ):
-            pass
-        case _:
-            return PlanRefusal("FG601", "the loss is not under a plain `if labels is not None:`", guarded.lineno)
-    position = _holding(guarded.body, found.record.call.node)
-    match guarded.body[position] if position is not None else None:
-        case ast.Assign(targets=[ast.Name(id=loss)], value=value) if value is found.record.call.node:
-            pass
-        case _:
-            return PlanRefusal("FG601", "the loss is not assigned to a name by a statement of its own", line)
-    logits = bound_names([body[start]])
-    tainted = set(logits)
-    kept: list[str] = []
-    dropped: set[str] = set()
-    assert position is not None
-    for statement in [*body[start + 1 : stop], *guarded.body[:position]]:
-        if loaded_names(statement) & tainted:
-            if not only_binds(statement):
-                return PlanRefusal(
-                    "FG601", "a statement between head and loss does more than bind names", statement.lineno
-                )
-            if not is_label_move(statement, labels):
-                tainted |= bound_names([statement])
-            dropped |= bound_names([statement])
-        elif not is_none_assignment(statement, loss) and not _is_criterion(statement):
-            kept.append(source_lines(statement, analysis.block.text, analysis.block.line))
-    after: list[str] = []
-    for statement in guarded.body[position + 1 :]:
-        if not loaded_names(statement) & tainted:
-            after.append(source_lines(statement, analysis.block.text, analysis.block.line))
-        elif only_binds(statement):
-            tainted |= bound_names([statement])
-        else:
-            return PlanRefusal("FG602", "the logits are needed after the loss", statement.lineno)
+    if share_a_line(body):
+        return PlanRefusal("FG601", "several statements stand on one line", line)
+    guarded = _guarded_loss(body[stop], call)
+    if isinstance(guarded, PlanRefusal):
+        return guarded
+    between = body[start + 1 : stop]
+    if guarded.labels in bound_names(between):
+        return PlanRefusal("FG601", "the labels are bound again between head and loss", line)
+    logits = frozenset(bound_names([body[start]]))
+    sorted_out = _sort_out([*between, *guarded.before], guarded.after, set(logits), guarded, analysis)
+    if isinstance(sorted_out, PlanRefusal):
+        return sorted_out
     rest = body[stop + 1 :]
-    later = {name for statement in rest for name in loaded_names(statement)}
-    for name in sorted(tainted & later):
+    later = frozenset(name for statement in rest for name in loaded_names(statement))
+    cleared = sorted(sorted_out.tainted & later)
+    for name in cleared:
         if name not in logits or not only_returned(name, rest):
             return PlanRefusal("FG602", f"`{name}` is needed after the loss for more than the output", rest[0].lineno)
-    stable = _stable_parameters(analysis)
     return Run(
-        start,
-        stop,
-        labels,
-        loss,
-        tuple(kept),
-        tuple(after),
-        tuple(sorted(tainted & later)),
-        frozenset(later),
-        frozenset(dropped | tainted),
-        stable,
+        start=start,
+        stop=stop,
+        labels=guarded.labels,
+        loss=guarded.loss,
+        kept=sorted_out.kept,
+        after=sorted_out.after,
+        cleared=tuple(cleared),
+        later=later,
+        dropped=sorted_out.dropped | sorted_out.tainted,
+        stable=_stable_parameters(analysis),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """`if labels is not None:` with the statements before and after the one that binds the loss."""
+
+    labels: str
+    loss: str
+    before: list[ast.stmt]
+    after: list[ast.stmt]
+
+
+def _guarded_loss(statement: ast.stmt, call: ast.AST | None) -> _Guarded | PlanRefusal:
+    match statement:
+        case ast.If(
+            test=ast.Compare(left=ast.Name(id=labels), ops=[ast.IsNot()], comparators=[ast.Constant(value=None)]),
+            body=body,
+            orelse=[],
+        ):
+            position = _holding(body, call)
+        case _:
+            detail = "the loss is not under a plain `if labels is not None:`"
+            return PlanRefusal("FG601", detail, statement.lineno)
+    match body[position] if position is not None else None:
+        case ast.Assign(targets=[ast.Name(id=loss)], value=value) if value is call and position is not None:
+            return _Guarded(labels, loss, body[:position], body[position + 1 :])
+    return PlanRefusal("FG601", "the loss is not assigned to a name by a statement of its own", statement.lineno)
+
+
+@dataclass(frozen=True, slots=True)
+class _SortedOut:
+    """What becomes of the statements of a run: `kept` before the fused call, `after` it, names of the others."""
+
+    kept: tuple[str, ...]
+    after: tuple[str, ...]
+    dropped: frozenset[str]
+    tainted: frozenset[str]
+
+
+def _sort_out(
+    before: list[ast.stmt], after: list[ast.stmt], tainted: set[str], guarded: _Guarded, analysis: Analysis
+) -> _SortedOut | PlanRefusal:
+    """Statements that read the logits (`tainted` names) are left out, the others stay, in order."""
+    kept: list[str] = []
+    kept_after: list[str] = []
+    dropped: set[str] = set()
+    for statement, place in [*((each, kept) for each in before), *((each, kept_after) for each in after)]:
+        if loaded_names(statement) & tainted:
+            if not only_binds(statement):
+                detail = "a statement between head and loss does more than bind names"
+                return PlanRefusal("FG601" if place is kept else "FG602", detail, statement.lineno)
+            if not is_label_move(statement, guarded.labels):
+                tainted |= bound_names([statement])
+            dropped |= bound_names([statement])
+        elif not is_none_assignment(statement, guarded.loss) and not _is_criterion(statement):
+            lines = source_lines(statement, analysis.block.text, analysis.block.line)
+            if lines is None:
+                return PlanRefusal("FG601", "a statement beside the loss cannot be moved as it is", statement.lineno)
+            place.append(lines)
+    return _SortedOut(tuple(kept), tuple(kept_after), frozenset(dropped), frozenset(tainted))
 
 
 def _assigns_logits(statement: ast.stmt, found: Found) -> bool:

@@ -66,7 +66,7 @@ class Reading:
         return self.scope.expand(self.owner or "", value)
 
     def has_head(self, value: Value) -> bool:
-        """Whether a head's product flows into a value by operations on tensors (what modules make of it is their own)."""
+        """Whether a head's product flows into a value by operations on tensors (what a module makes is its own)."""
         known = self._has_head.get(value)
         if known is None:
             self._has_head[value] = False
@@ -115,9 +115,9 @@ class Reading:
                 | Call(Attr(hidden, "matmul"), (matrix,), ())
                 | Binary("@", hidden, matrix)
             ):
-                weight = _transposed(matrix)
-                if isinstance(weight, Attr) and weight.name == "weight":
-                    return HeadRead(value, render(weight.base), hidden, self._rows_of(weight.base), "no")
+                match _transposed(matrix):
+                    case Attr(owner, "weight"):
+                        return HeadRead(value, render(owner), hidden, self._rows_of(owner), "no")
                 first = self._assembled(matrix)
                 if first is not None:
                     return HeadRead(value, render(matrix), hidden, self._rows_of(first), "no")
@@ -147,10 +147,9 @@ class Reading:
                 "dim"
             ) == Const(0):
                 weights = [_transposed(part) or part for part in (first, *rest)]
-                if _transposed(first) is not None and all(
-                    isinstance(w, Attr) and w.name == "weight" and self._is_matrix(w) for w in weights
-                ):
-                    return weights[0].base  # type: ignore[union-attr]
+                owners = [w.base for w in weights if isinstance(w, Attr) and w.name == "weight" and self._is_matrix(w)]
+                if _transposed(first) is not None and len(owners) == len(weights):
+                    return owners[0]
         return None
 
     def _is_matrix(self, weight: Attr) -> bool:
@@ -279,9 +278,9 @@ def _flows_from(value: Value) -> Iterator[Value]:
     """The parts of a value that its entries come from: not the arguments of a module of the model."""
     match value:
         case Call(Attr(base, _) as place, args, _):
-            root = place
+            root: Value = place
             while isinstance(root, Attr | Index):
-                root = root.base  # type: ignore[assignment]
+                root = root.base
             if not isinstance(root, Self):
                 yield base
                 yield from args
@@ -312,7 +311,7 @@ def _bias_of(owner: Value, bias: Value | None) -> str:
 
 
 def is_static(value: Value) -> bool:
-    """Whether a condition can be checked before anything is computed: arguments' presence, attributes, configuration."""
+    """Whether a condition can be checked before anything is computed: arguments given, attributes, configuration."""
     match value:
         case Opaque() | Index():
             return False

@@ -22,7 +22,7 @@ _ALL = (
         "FG101",
         "head-not-linear",
         "the head is not shown to be a linear",
-        "Only `hidden @ weight.T (+ bias)` can be folded into the loss. What this module computes is not known from this file.",
+        "Only `hidden @ weight.T (+ bias)` folds into the loss; this file does not show what the module computes.",
         "logits = self.adaptive_softmax(hidden_states)",
         "A head whose class stands in the same file and ends in one `nn.Linear`.",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import textwrap
 from dataclasses import dataclass
 
@@ -108,9 +109,25 @@ def _is_output(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) and call.func.id[:1].isupper()
 
 
-def source_lines(statement: ast.stmt, text: str, first_line: int) -> str:
-    """The whole lines that a statement stands on, without their common indentation."""
-    lines = text.splitlines()[
-        statement.lineno - first_line : (statement.end_lineno or statement.lineno) - first_line + 1
-    ]
-    return textwrap.dedent("\n".join(lines))
+def source_lines(statement: ast.stmt, text: str, first_line: int) -> str | None:
+    """The whole lines that a statement stands on, without their common indentation.
+
+    None where they would mean something else elsewhere: a string over several lines, or lines at the margin.
+    """
+    last = statement.end_lineno or statement.lineno
+    lines = text.splitlines()[statement.lineno - first_line : last - first_line + 1]
+    moved = textwrap.dedent("\n".join(lines))
+    try:
+        same = ast.dump(ast.parse(moved)) == ast.dump(ast.Module([statement], []))
+    except SyntaxError:
+        return None
+    over_lines = any(
+        isinstance(child, ast.Constant | ast.JoinedStr) and child.end_lineno != child.lineno
+        for child in ast.walk(statement)
+    )
+    return moved if same and not over_lines else None
+
+
+def share_a_line(statements: list[ast.stmt]) -> bool:
+    """Whether two statements stand on one line, as in `a; b`."""
+    return any(one.end_lineno == other.lineno for one, other in itertools.pairwise(statements))

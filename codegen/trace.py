@@ -42,50 +42,10 @@ from fusegen.codegen.values import (
 
 # Methods whose result may be the same tensor, or a view of it.
 VIEWS = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "transpose",
-        "permute",
-        "squeeze",
-        "unsqueeze",
-        "contiguous",
-        "to",
-        "float",
-        "double",
-        "half",
-        "bfloat16",
-        "type",
-        "type_as",
-        "expand",
-        "expand_as",
-        "narrow",
-        "select",
-        "t",
-        "detach",
-        "view_as",
-        "swapaxes",
-        "swapdims",
-        "movedim",
-        "moveaxis",
-        "chunk",
-        "split",
-        "unbind",
-        "ravel",
-        "diagonal",
-        "tensor_split",
-        "hsplit",
-        "vsplit",
-        "dsplit",
-        "split_with_sizes",
-        "unfold",
-        "numpy",
-        "as_strided",
-        "real",
-        "imag",
-    ]
+    "view reshape flatten unflatten transpose permute squeeze unsqueeze contiguous to float double "  # noqa: SIM905
+    "half bfloat16 type type_as expand expand_as narrow select t detach view_as swapaxes swapdims "
+    "movedim moveaxis chunk split unbind ravel diagonal tensor_split hsplit vsplit dsplit "
+    "split_with_sizes unfold numpy as_strided real imag".split()
 )
 
 # Functions of torch whose result may share their first argument's storage, besides those named like a view.
@@ -98,47 +58,12 @@ _CONTAINER_METHODS = frozenset(
 
 # Methods and functions of which two equal calls give equal values.
 _PURE_METHODS = VIEWS | frozenset(
-    [
-        "size",
-        "dim",
-        "numel",
-        "get_text_config",
-        "get_decoder",
-        "item",
-        "cpu",
-        "cuda",
-        "tanh",
-        "logsumexp",
-        "masked_fill",
-        "ne",
-        "eq",
-        "bool",
-        "long",
-        "int",
-        "index_select",
-    ]
+    "size dim numel get_text_config get_decoder item cpu cuda tanh logsumexp masked_fill ne eq bool "  # noqa: SIM905
+    "long int index_select".split()
 )
 _PURE_FUNCTIONS = frozenset(
-    [
-        "len",
-        "int",
-        "float",
-        "getattr",
-        "hasattr",
-        "isinstance",
-        "slice",
-        "range",
-        "min",
-        "max",
-        "abs",
-        "math.sqrt",
-        "torch.tanh",
-        "torch.nn.functional.tanh",
-        "torch.finfo",
-        "torch.transpose",
-        "torch.is_tensor",
-        "torch.clamp",
-    ]
+    "len int float getattr hasattr isinstance slice range min max abs math.sqrt torch.tanh "  # noqa: SIM905
+    "torch.nn.functional.tanh torch.finfo torch.transpose torch.is_tensor torch.clamp".split()
 )
 
 
@@ -516,10 +441,7 @@ class _Walker:
                 return self.logic("and" if isinstance(op, ast.And) else "or", values, node)
             case ast.Subscript(value=base, slice=index):
                 owner, position = self.evaluate(base), self.evaluate(index)
-                if isinstance(owner, Sequence) and isinstance(position, Const) and type(position.value) is int:
-                    if -len(owner.items) <= position.value < len(owner.items) and not _has_star(owner):
-                        return owner.items[position.value]
-                return Index(owner, position, node=node)
+                return _item(owner, position) or Index(owner, position, node=node)
             case ast.Slice(lower=lower, upper=upper, step=step):
                 ends = [self.evaluate(end) if end is not None else None for end in (lower, upper, step)]
                 return Slice(*ends, node=node)
@@ -691,10 +613,10 @@ def _changed_by(call: Call) -> Iterable[Value]:
             yield from call.args
         case Global(path) if path.startswith("torch.nn.functional.") and Const(True) in call.args[1:]:
             yield call.args[0]
-    for name, value in call.keywords:
-        if name == "out":
+    for keyword, value in call.keywords:
+        if keyword == "out":
             yield value
-        elif name == "inplace" and not (isinstance(value, Const) and value.value is False):
+        elif keyword == "inplace" and not (isinstance(value, Const) and value.value is False):
             yield from call.args
 
 
@@ -717,12 +639,20 @@ def _place(place: Attr) -> str:
     return f"@{place.digest}"
 
 
+def _item(owner: Value, position: Value) -> Value | None:
+    """The item of a display at a constant position."""
+    if not isinstance(owner, Sequence) or not isinstance(position, Const) or type(position.value) is not int:
+        return None
+    inside = -len(owner.items) <= position.value < len(owner.items)
+    return owner.items[position.value] if inside and not _has_star(owner) else None
+
+
 def _has_star(sequence: Sequence) -> bool:
     return any(isinstance(item, Starred) for item in sequence.items)
 
 
 def _is_made_of_torch(value: Value) -> bool:
-    """An object whose class is torch's: to set an attribute on it (`criterion.ignore_index = 0`) changes what it does."""
+    """An object of a class of torch: an attribute set on it (`criterion.ignore_index = 0`) changes what it does."""
     return isinstance(value, Call) and isinstance(value.func, Global) and value.func.path.startswith("torch.")
 
 
@@ -782,7 +712,7 @@ def _sharers(value: Value) -> tuple[Value, ...] | None:
 
 
 def _bound_in(body: list[ast.stmt]) -> tuple[set[str], list[ast.Attribute]]:
-    """Names that statements bind, or whose objects they change by a subscript or method, and attributes that they set."""
+    """Names that statements bind or whose objects they change by subscript or method, and attributes that they set."""
     names: set[str] = set()
     attributes: list[ast.Attribute] = []
     for statement in body:

@@ -96,7 +96,7 @@ class _Search:
                 self.visit(sink.value, "output")
 
     def call(self, call: Call) -> None:
-        """A call that gets logits and is neither a loss, nor followed, nor an operation of torch on them, lets them out."""
+        """A call that gets logits and is neither a loss, nor followed, nor an operation of torch, lets them out."""
         if call in self.loss_calls or call in self.logits or self.reading.inlined.get(call) is not None:
             return
         match call.func:
@@ -141,7 +141,7 @@ class _Search:
                 self.record("metadata", value)
             case Call(Attr(_, name)) if name in _METADATA_METHODS:
                 self.record("metadata", value)
-            case Index(base, _) if self._item(value) is not None:
+            case Index() if self._item(value) is not None:
                 item = self._item(value)
                 assert item is not None
                 self.visit(item, context)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from fusegen.codegen.alignment import alignment
 from fusegen.codegen.chain import Chain, peel
@@ -137,9 +138,9 @@ def _losses(
         # A loss of its own beside a vocabulary loss that is known: it stays as it is.
         found = [each for each in found if each not in doubtful]
         others += [
-            ("nothing shows that this second loss runs over a vocabulary", each.record.call.node.lineno)
+            ("nothing shows that this second loss runs over a vocabulary", getattr(each.record.call.node, "lineno", 0))
             for each in doubtful
-        ]  # type: ignore[union-attr]
+        ]
     return found, others, refusals
 
 
@@ -596,7 +597,7 @@ def _delegated(block: FunctionBlock, call: Call, file: str) -> Site:
 # -- places ----------------------------------------------------------------------------------------------------
 
 
-def _place(block: FunctionBlock, node: ast.AST | None, file: str) -> dict:  # type: ignore[type-arg]
+def _place(block: FunctionBlock, node: ast.AST | None, file: str) -> dict[str, Any]:
     model = file.split("/")[1] if file.count("/") >= 2 else file.removesuffix(".py")
     owner = block.owner or ""
     qualified = f"{model}.{owner}.{block.name}" if owner else f"{model}.{block.name}"

@@ -10,15 +10,16 @@ _NAMED = {"float": "float32", "double": "float64", "half": "float16", "bfloat16"
 
 def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
     match value:
-        case Call(Attr(logits, name), (), ()) if name in _NAMED:
-            return Step("cast", logits, (("dtype", Global(f"torch.{_NAMED[name]}")),), value.node)
+        case Call(Attr(logits, method), (), ()) if method in _NAMED:
+            return Step("cast", logits, (("dtype", Global(f"torch.{_NAMED[method]}")),), value.node)
         case Call(Attr(logits, "type" | "type_as"), (target,), ()):
             return Step("cast", logits, (("dtype", target),), value.node)
         case Call(Attr(logits, "cpu" | "cuda"), _, _):
             return Step("", logits, (), value.node)
         case Call(Attr(logits, "to"), arguments, keywords):
             casts: list[tuple[str, Value]] = []
-            for name, target in [*((None, argument) for argument in arguments), *keywords]:
+            given: list[tuple[str | None, Value]] = [*((None, argument) for argument in arguments), *keywords]
+            for name, target in given:
                 kind = name if name in ("dtype", "device") else _kind(target)
                 if name in ("non_blocking", "copy") or kind == "device":
                     continue

@@ -75,9 +75,8 @@ def _loss(loss: VocabularyLoss) -> list[str]:
     lines.append(f"labels: {loss.labels}")
     lines.append(f"chain: {chain_text(loss)}")
     if loss.keywords:
-        lines.append(
-            f"keywords: {', '.join(f'**{value}' if name == '**' else f'{name}={value}' for name, value in loss.keywords)}"
-        )
+        spelled = (f"**{value}" if name == "**" else f"{name}={value}" for name, value in loss.keywords)
+        lines.append(f"keywords: {', '.join(spelled)}")
     return lines
 
 

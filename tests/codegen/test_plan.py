@@ -40,6 +40,9 @@ return CausalLMOutput(loss=loss, logits=logits)
 """
 
 
+NOTE = 'note = """\nover two lines"""\nloss = None'
+
+
 def planned(body: str) -> tuple[Plan | PlanRefusal, str]:
     """The plan for a forward with this body, and the patched function (empty if there is none)."""
     text = HEAD + "".join(f"        {line}\n" for line in body.splitlines())
@@ -110,6 +113,10 @@ def test_a_later_statement_on_the_loss_is_kept() -> None:
     [
         # A return between head and loss would be lost in the fused branch.
         ("loss = None", "if flag:\n    return logits\nloss = None", "FG601"),
+        # The labels may be None after this, which the guard at the head does not see.
+        ("loss = None", "labels = self.model.labels(labels)\nloss = None", "FG601"),
+        ("loss = None", NOTE, "FG601"),
+        ("loss = None", "a = 1; loss = None", "FG601"),
         # So would a count taken from the logits.
         ("loss = None", "count = logits.shape[1]\nloss = None", None),
         ("return CausalLMOutput(loss=loss", "count = logits.shape[1]\nreturn CausalLMOutput(loss=loss", "FG602"),

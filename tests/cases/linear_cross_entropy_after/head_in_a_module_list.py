@@ -1,0 +1,1 @@
+# BirdForCausalLM: not emitted, FG603 at 25: the head is a module with more than one linear in it

@@ -1,0 +1,1 @@
+# BirdForMaskedLM: not emitted, FG603 at 48: the head is a module with more than one linear in it

@@ -1,0 +1,1 @@
+# BirdForCausalLM: not emitted, FG601 at 22: the loss is not under a plain `if labels is not None:`

@@ -1,0 +1,15 @@
+class BirdForMaskedLM:
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden_states = self.model(input_ids)[0]
+        if "masked_lm_labels" in kwargs:
+            labels = kwargs.pop("masked_lm_labels")
+        if fusible(self, self.lm_head, labels):
+            logits = None
+            loss = cross_entropy_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size)
+        else:
+            logits = self.lm_head(hidden_states)
+            loss = None
+            if labels is not None:
+                loss_fct = CrossEntropyLoss()
+                loss = loss_fct(logits.view(-1, self.vocab_size), labels.view(-1))
+        return CausalLMOutputWithPast(loss=loss, logits=logits)

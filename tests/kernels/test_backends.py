@@ -1,0 +1,91 @@
+"""The registry of backends, and the budget of the `torch` one."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
+
+from fusegen.kernels import backends, linear_cross_entropy  # noqa: E402
+from fusegen.kernels.backends import Backend, backend_for, backend_names, register_backend, use_backend  # noqa: E402
+from fusegen.kernels.linear_cross_entropy import chunked  # noqa: E402
+from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    calls = []
+
+    def fused_rows(*tensors, **options):
+        calls.append(options["budget"])
+        return chunked.fused_rows(*tensors, **options)
+
+    monkeypatch.setattr(backends, "_backends", backends._backends)
+    monkeypatch.delenv(backends.VARIABLE, raising=False)
+    register_backend(Backend("mine", fused_rows, lambda device, dtype: dtype == torch.float32))
+    return calls
+
+
+def test_the_cpu_has_the_torch_backend(monkeypatch):
+    monkeypatch.delenv(backends.VARIABLE, raising=False)
+    assert backend_for(CPU, torch.float32).name == "torch"
+    assert backend_names() == ("triton", "torch")
+
+
+def test_a_backend_of_ones_own_comes_first_where_it_applies(mine):
+    hidden, labels = torch.randn(3, 4, requires_grad=True), torch.tensor([0, 1, 2])
+    linear_cross_entropy(hidden, torch.randn(5, 4), labels, budget=1000)
+    assert mine == [1000]
+    assert backend_for(CPU, torch.float64).name == "torch"
+    with use_backend("torch"):
+        linear_cross_entropy(hidden, torch.randn(5, 4), labels)
+    assert len(mine) == 1
+    backends.unregister_backend("mine")
+    assert backend_names() == ("triton", "torch")
+
+
+def test_overrides(mine, monkeypatch):
+    monkeypatch.setenv(backends.VARIABLE, "torch")
+    assert backend_for(CPU, torch.float32).name == "torch"
+    with use_backend("mine"):
+        assert backend_for(CPU, torch.float32).name == "mine"
+        with pytest.raises(ValueError, match=r"mine supports no torch\.float64 on cpu"):
+            backend_for(CPU, torch.float64)
+    with pytest.raises(ValueError, match="expected one of mine, triton, torch, got 'other'"), use_backend("other"):
+        pass
+
+
+@pytest.mark.parametrize("budget", [1, 1000, 10**9])
+def test_the_budget_bounds_the_chunks_and_changes_nothing_else(budget):
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(40, 4, dtype=torch.float64), torch.randn(11, 4, dtype=torch.float64)
+    sizes = []
+
+    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.dim() == 2 and result.shape[1] == 11:
+                sizes.append(result.shape[0])
+            return result
+
+    def rows(budget):
+        return chunked.fused_rows(
+            hidden,
+            weight,
+            torch.arange(40) % 11,
+            bias=None,
+            row=RowLoss(dtype=torch.float64),
+            class_weight=None,
+            row_weight=torch.ones(40, dtype=torch.float64),
+            need=Need(hidden=True, weight=True),
+            budget=budget,
+        )
+
+    with Sizes():
+        found = rows(budget)
+    assert max(sizes) <= max(4, chunked.chunk_rows(11, torch.float64, budget))
+    expected = rows(10**9)
+    torch.testing.assert_close((found.loss, found.grad_hidden), (expected.loss, expected.grad_hidden))
+    torch.testing.assert_close(found.grad_weight, expected.grad_weight)
