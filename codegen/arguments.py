@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from fusegen.codegen.fusions.linear_cross_entropy import Found, own_width
+from fusegen.codegen.findings import Found
 from fusegen.codegen.logit_ops.step import Step
 from fusegen.codegen.losses import Loss
 from fusegen.codegen.operands import condition_text, python_text
 from fusegen.codegen.records import Site
 from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Value, render
+from fusegen.codegen.vocabulary import own_width
 
 _ADAPTERS = {"causal": "causal_lm_loss", "masked": "masked_lm_loss", "cross_entropy": "cross_entropy_loss"}
 _STOCK = {"causal": "ForCausalLMLoss", "masked": "ForMaskedLMLoss", "cross_entropy": None}

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions import linear_cross_entropy
-from fusegen.codegen.fusions.linear_cross_entropy import Analysis
 from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.losses import LossReader, loss_mapping
 from fusegen.codegen.members import Scope

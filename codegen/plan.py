@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from fusegen.codegen.arguments import Arguments, loss_arguments
 from fusegen.codegen.chain import Chain
-from fusegen.codegen.fusions.linear_cross_entropy import Analysis, Found
+from fusegen.codegen.findings import Analysis, Found
 from fusegen.codegen.records import Site
 from fusegen.codegen.statements import (
     Run,

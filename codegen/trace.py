@@ -17,6 +17,8 @@ import ast
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from fusegen.codegen.storage import SHARING_ATTRIBUTES, VIEWS, changed_by, is_container, is_made_of_torch, sharers
+from fusegen.codegen.syntax import COMPARISONS, OPERATORS, UNARY, bound_in
 from fusegen.codegen.values import (
     Attr,
     Binary,
@@ -38,22 +40,6 @@ from fusegen.codegen.values import (
     Unary,
     Value,
     negate,
-)
-
-# Methods whose result may be the same tensor, or a view of it.
-VIEWS = frozenset(
-    "view reshape flatten unflatten transpose permute squeeze unsqueeze contiguous to float double "  # noqa: SIM905
-    "half bfloat16 type type_as expand expand_as narrow select t detach view_as swapaxes swapdims "
-    "movedim moveaxis chunk split unbind ravel diagonal tensor_split hsplit vsplit dsplit "
-    "split_with_sizes unfold numpy as_strided real imag".split()
-)
-
-# Functions of torch whose result may share their first argument's storage, besides those named like a view.
-_SHARING_FUNCTIONS = frozenset(["as_tensor", "asarray", "Parameter", "from_numpy", "view_as_real", "view_as_complex"])
-_SHARING_ATTRIBUTES = frozenset(["T", "mT", "H", "mH", "data", "grad", "real", "imag"])
-_COLLECTIONS = frozenset(["list", "tuple", "dict", "set"])
-_CONTAINER_METHODS = frozenset(
-    ["pop", "popitem", "update", "append", "extend", "insert", "clear", "setdefault", "remove"]
 )
 
 # Methods and functions of which two equal calls give equal values.
@@ -164,7 +150,7 @@ class _Walker:
                 if value is not None:
                     self.assign(target, self.evaluate(value))
             case ast.AugAssign(target=target, op=op, value=value):
-                self.augment(target, _OPERATORS.get(type(op), "?"), self.evaluate(value), node)
+                self.augment(target, OPERATORS.get(type(op), "?"), self.evaluate(value), node)
             case ast.Expr(value=value):
                 if not isinstance(value, ast.Constant):
                     self.evaluate(value)
@@ -271,7 +257,7 @@ class _Walker:
 
     def forget(self, body: list[ast.stmt]) -> None:
         """Make every name and attribute that `body` binds or mutates opaque; a name remembers what it may hold."""
-        names, attributes = _bound_in(body)
+        names, attributes = bound_in(body)
         for name in sorted(names):
             if name in self.env:
                 self.bind(name, Opaque("bound in a loop, with or try", self.stamp(), (self.env[name],)))
@@ -316,7 +302,7 @@ class _Walker:
             case ast.Subscript(value=base, slice=index):
                 owner = self.evaluate(base)
                 stored = Store(owner, self.evaluate(index), value, node=target)
-                if not _is_container(owner):
+                if not is_container(owner):
                     self.sink("attribute", value, target)
                 if isinstance(base, ast.Name):
                     self.mutate(owner, stored)
@@ -329,7 +315,7 @@ class _Walker:
     def store(self, place: Attr, value: Value, node: ast.AST) -> None:
         self.trace.stores.append((place, value, tuple(self.path)))
         self.sink("attribute", value, node)
-        if place.name in _SHARING_ATTRIBUTES or _is_made_of_torch(place.base):
+        if place.name in SHARING_ATTRIBUTES or is_made_of_torch(place.base):
             self.mutate(place.base, self.opaque("changed in place", node, place.base, value))
         self.place(place, value)
 
@@ -339,7 +325,7 @@ class _Walker:
             new = Binary(op, old, value, node=node)
             self.env.pop(target.id, None)
             other = self.opaque("may share what was changed in place", node, old, value)
-            if _is_container(old):
+            if is_container(old):
                 # The container gets longer; what it holds stays as it is.
                 for name in [name for name, held in self.env.items() if held is old]:
                     self.bind(name, other)
@@ -427,16 +413,16 @@ class _Walker:
             case ast.Call():
                 return self.call(node)
             case ast.BinOp(left=left, op=op, right=right):
-                symbol = _OPERATORS.get(type(op))
+                symbol = OPERATORS.get(type(op))
                 if symbol is not None:
                     return Binary(symbol, self.evaluate(left), self.evaluate(right), node=node)
             case ast.UnaryOp(op=op, operand=operand):
                 inner = self.evaluate(operand)
                 if isinstance(op, ast.USub) and isinstance(inner, Const) and isinstance(inner.value, int | float):
                     return Const(-inner.value, node=node)
-                return Unary(_UNARY[type(op)], inner, node=node)
+                return Unary(UNARY[type(op)], inner, node=node)
             case ast.Compare(left=left, ops=[op], comparators=[right]):
-                return Binary(_COMPARISONS[type(op)], self.evaluate(left), self.evaluate(right), node=node)
+                return Binary(COMPARISONS[type(op)], self.evaluate(left), self.evaluate(right), node=node)
             case ast.BoolOp(op=op, values=values):
                 return self.logic("and" if isinstance(op, ast.And) else "or", values, node)
             case ast.Subscript(value=base, slice=index):
@@ -538,7 +524,7 @@ class _Walker:
         pure = _is_pure(func)
         call = Call(func, args, keywords, None if pure else self.stamp(), node=node)
         self.trace.calls.append(CallRecord(call, tuple(self.path), self.inside[-1] if self.inside else None))
-        for changed in _changed_by(call):
+        for changed in changed_by(call):
             self.mutate(changed, self.opaque("changed in place", node, changed, call))
         match call:
             case Call(Global("setattr"), (owner, Const(str(name)), value)):
@@ -554,41 +540,13 @@ class _Walker:
         """Digests of the tensors and objects whose storage `value` may share; none for what has no storage."""
         known = self._roots.get(value.digest)
         if known is None:
-            sharers = _sharers(value)
-            own = frozenset() if sharers is not None else frozenset((value.digest,))
+            shared = sharers(value)
+            own = frozenset() if shared is not None else frozenset((value.digest,))
             if isinstance(value, Opaque | Attr):
                 own = frozenset((value.digest,))
-            known = own.union(*(self.roots(sharer) for sharer in sharers or ()))
+            known = own.union(*(self.roots(sharer) for sharer in shared or ()))
             self._roots[value.digest] = known
         return known
-
-
-_OPERATORS: dict[type[ast.operator], str] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.Div: "/",
-    ast.FloorDiv: "//",
-    ast.Mod: "%",
-    ast.Pow: "**",
-    ast.MatMult: "@",
-    ast.BitAnd: "&",
-    ast.BitOr: "|",
-    ast.BitXor: "^",
-}
-_UNARY: dict[type[ast.unaryop], str] = {ast.USub: "-", ast.UAdd: "+", ast.Not: "not", ast.Invert: "~"}
-_COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-    ast.Is: "is",
-    ast.IsNot: "is not",
-    ast.In: "in",
-    ast.NotIn: "not in",
-}
 
 
 def _is_pure(func: Value) -> bool:
@@ -598,33 +556,6 @@ def _is_pure(func: Value) -> bool:
         case Attr(_, name):
             return name in _PURE_METHODS
     return False
-
-
-def _changed_by(call: Call) -> Iterable[Value]:
-    """The values that a call changes in place, by torch's conventions: `x.op_()`, `op_(x)`, `out=`, `inplace=`."""
-    match call.func:
-        case Attr(base, name) if _changes(name):
-            yield base
-        case Call(Global("getattr"), (base, name, *_)) if not (
-            isinstance(name, Const) and not _changes(str(name.value))
-        ):
-            yield base
-        case Global(path) if path.endswith("_") and not path.endswith("__"):
-            yield from call.args
-        case Global(path) if path.startswith("torch.nn.functional.") and Const(True) in call.args[1:]:
-            yield call.args[0]
-    for keyword, value in call.keywords:
-        if keyword == "out":
-            yield value
-        elif keyword == "inplace" and not (isinstance(value, Const) and value.value is False):
-            yield from call.args
-
-
-def _changes(method: str) -> bool:
-    """Whether a method changes its object by its name: `mul_`, `append`, `__setitem__`, `__iadd__`."""
-    if method.endswith("__"):
-        return method.startswith(("__i", "__seti", "__deli"))
-    return method.endswith("_") or method in _CONTAINER_METHODS
 
 
 def _is_move_of(value: Value, place: Attr) -> bool:
@@ -649,102 +580,6 @@ def _item(owner: Value, position: Value) -> Value | None:
 
 def _has_star(sequence: Sequence) -> bool:
     return any(isinstance(item, Starred) for item in sequence.items)
-
-
-def _is_made_of_torch(value: Value) -> bool:
-    """An object of a class of torch: an attribute set on it (`criterion.ignore_index = 0`) changes what it does."""
-    return isinstance(value, Call) and isinstance(value.func, Global) and value.func.path.startswith("torch.")
-
-
-def is_output_class(path: str) -> bool:
-    """Whether a global is an output type by its name: a class that holds what it gets and does nothing with it."""
-    name = path.rsplit(".", 1)[-1]
-    return "Output" in name and name[:1].isupper() and not path.startswith("torch.")
-
-
-def _is_container(value: Value) -> bool:
-    """Something made here that holds other values as they are."""
-    match value:
-        case Sequence() | Mapping() | Comprehension():
-            return True
-        case Call(Global(path)):
-            return path in _COLLECTIONS or is_output_class(path)
-        case Store(base, _, _):
-            return _is_container(base)
-        case Binary("+", left, right) | Select(_, left, right):
-            return _is_container(left) or _is_container(right)
-    return False
-
-
-def _sharers(value: Value) -> tuple[Value, ...] | None:
-    """The values that `value` may share storage with; None if it has storage of its own."""
-    match value:
-        case Const() | Global() | Self() | Slice():
-            return ()
-        case Index(base, _) | Starred(base):
-            return (base,)
-        case Store(base, _, stored):
-            return (base, stored) if _is_container(base) else (base,)
-        case Attr(base, name):
-            return (base,) if name in _SHARING_ATTRIBUTES or _is_container(base) else ()
-        case Call(Attr(base, name), args, _) if name in VIEWS or _is_container(base):
-            return (base, *args) if _is_container(base) else (base,)
-        case Call(Global(path), (first, *_), _) if path.startswith("torch."):
-            name = path.rsplit(".", 1)[-1]
-            return (first,) if name in VIEWS or name in _SHARING_FUNCTIONS else None
-        case Call(Global(), args, keywords) if _is_container(value):
-            return (*args, *(item for _, item in keywords))
-        case Select(_, then, other):
-            return (then, other)
-        case Logic(_, items) | Sequence(_, items):
-            return items
-        case Mapping(items):
-            return tuple(item for _, item in items)
-        case Comprehension(element, sources, _):
-            return (element, *sources)
-        case Opaque(_, _, parts):
-            return parts
-        case Binary("+", left, right) if _is_container(value):
-            return (left, right)
-        case Binary("+" | "-" | "*" | "/", left, _) if isinstance(value.node, ast.AugAssign):
-            return (left,)
-    return None
-
-
-def _bound_in(body: list[ast.stmt]) -> tuple[set[str], list[ast.Attribute]]:
-    """Names that statements bind or whose objects they change by subscript or method, and attributes that they set."""
-    names: set[str] = set()
-    attributes: list[ast.Attribute] = []
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name):
-                if not isinstance(node.ctx, ast.Load):
-                    names.add(node.id)
-                continue
-            match node:
-                case ast.Subscript(ctx=ast.Store()) | ast.Attribute(ctx=ast.Store()):
-                    root = _root_name(node)
-                    if root is not None:
-                        names.add(root)
-                    if isinstance(node, ast.Attribute) and root is not None:
-                        attributes.append(node)
-                case ast.Call(func=ast.Attribute(value=base, attr=attribute)) if _changes(attribute):
-                    root = _root_name(base)
-                    if root is not None:
-                        names.add(root)
-                case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
-                    names.add(name)
-                case ast.ExceptHandler(name=str(name)) | ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                    names.add(name)
-                case ast.alias(name=name, asname=alias):
-                    names.add(alias or name.split(".")[0])
-    return names - {"self"}, attributes
-
-
-def _root_name(node: ast.expr) -> str | None:
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else None
 
 
 def _join(test: Value, then: Environment, other: Environment, node: ast.AST) -> Environment:

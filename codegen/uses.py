@@ -13,7 +13,8 @@ from fusegen.codegen.chain import Chain, peel
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.reading import Reading, is_static
 from fusegen.codegen.records import Use
-from fusegen.codegen.trace import Trace, is_output_class
+from fusegen.codegen.storage import is_output_class
+from fusegen.codegen.trace import Trace
 from fusegen.codegen.values import (
     Attr,
     Binary,
@@ -137,10 +138,10 @@ class _Search:
             self.occurrence(value, context)
             return
         match value:
-            case Attr(_, name) if name in _METADATA_ATTRIBUTES:
-                self.record("metadata", value)
-            case Call(Attr(_, name)) if name in _METADATA_METHODS:
-                self.record("metadata", value)
+            case Attr(base, name) if name in _METADATA_ATTRIBUTES:
+                self.metadata(base, value)
+            case Call(Attr(base, name)) if name in _METADATA_METHODS:
+                self.metadata(base, value)
             case Index() if self._item(value) is not None:
                 item = self._item(value)
                 assert item is not None
@@ -203,6 +204,11 @@ class _Search:
         elif self.uses.refusal is None:
             code = _CONTEXTS.get(context, "FG401")
             self.uses.refusal = Refusal(code, self.place or value.node, f"`{describe(value)}`")
+
+    def metadata(self, base: Value, value: Value) -> None:
+        """A shape, device or dtype; that of the loss is nobody's concern."""
+        if not (isinstance(base, Call) and base in self.loss_calls):
+            self.record("metadata", value)
 
     def record(self, kind: str, value: Value) -> None:
         use = Use(kind, describe(value), getattr(value.node, "lineno", 0))

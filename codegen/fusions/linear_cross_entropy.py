@@ -7,69 +7,47 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from fusegen.codegen.alignment import alignment
 from fusegen.codegen.chain import Chain, peel
+from fusegen.codegen.delegation import delegation
+from fusegen.codegen.describe import sources_of, vocabulary_loss
+from fusegen.codegen.findings import Analysis, Found
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.logit_ops.step import Refusal, Step
-from fusegen.codegen.losses import Loss, LossReader, OtherLoss
+from fusegen.codegen.losses import LossReader, OtherLoss
 from fusegen.codegen.members import Scope
 from fusegen.codegen.reading import Reading
 from fusegen.codegen.reasons import REASONS
-from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Aside, Head, Operation, Site, VocabularyLoss
-from fusegen.codegen.trace import CallRecord, Trace, is_output_class, trace
+from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Aside, Site
+from fusegen.codegen.storage import is_output_class
+from fusegen.codegen.trace import CallRecord, Trace, trace
 from fusegen.codegen.uses import Uses, find_uses
 from fusegen.codegen.values import (
     Attr,
     Call,
-    Const,
     Global,
     Index,
     Logic,
-    Opaque,
     Param,
     Select,
     Self,
     Sequence,
     Slice,
-    Store,
     Value,
     describe,
-    is_none,
 )
-
-_VOCABULARY = re.compile(r"vocab|n_words|codebook_size|n_tokens")
-_LANGUAGE_MODEL = re.compile(
-    r"LMHead|ForCausalLM|ForMaskedLM|ForConditionalGeneration|ForPreTraining|DoubleHeads|LMModel|CausalModel"
-)
-_CLASSIFIER = re.compile(
-    r"Classification|ForQuestionAnswering|MultipleChoice|NextSentence|ForCTC|Detection|Segmentation|XVector|Contrastive"
+from fusegen.codegen.vocabulary import (
+    CLASSIFIER,
+    LANGUAGE_MODEL,
+    is_over_vocabulary,
+    other_vocabulary,
+    own_width,
+    spelled_width,
 )
 
 _LOSS_NAMES = re.compile(r"\bself\.loss_function$|CrossEntropyLoss$|\bcross_entropy$")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A loss call over a vocabulary, where it stands, and its chain or why there is none."""
-
-    record: CallRecord
-    loss: Loss
-    chain: Chain | Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """A walked function: its vocabulary losses, other losses (what, line), and loss calls that could not be read."""
-
-    block: FunctionBlock
-    walked: Trace
-    reading: Reading
-    found: tuple[Found, ...]
-    others: tuple[tuple[str, int], ...]
-    refusals: tuple[tuple[CallRecord, Refusal], ...]
 
 
 def analyse(block: FunctionBlock, scope: Scope, losses: LossReader) -> Analysis:
@@ -86,7 +64,7 @@ def conclude(analysis: Analysis, file: str) -> Site | Aside | None:
     found, others, refusals = analysis.found, analysis.others, analysis.refusals
     if found or refusals:
         return _verdict(block, walked, list(found), list(refusals), reading, file)
-    handed = _delegation(walked, reading)
+    handed = delegation(walked, reading)
     name = f"{block.owner}.{block.name}" if block.owner else block.name
     if handed is not None:
         return _delegated(block, handed, file)
@@ -115,7 +93,7 @@ def _losses(
         read = losses.read(record.call, reading.owner)
         line = getattr(record.call.node, "lineno", 0)
         if isinstance(read, Refusal):
-            if _CLASSIFIER.search(reading.owner or ""):
+            if CLASSIFIER.search(reading.owner or ""):
                 others.append((f"the class is no language model ({read.detail})", line))
             else:
                 refusals.append((record, read))
@@ -123,7 +101,7 @@ def _losses(
             others.append((read.what, line))
         elif read is not None:
             chain = peel(read.logits, reading, frozenset(_assumed(record.path)))
-            why_not = _other_vocabulary(read, chain, reading, function)
+            why_not = other_vocabulary(read, chain, reading, function)
             if why_not:
                 others.append((why_not, line))
             else:
@@ -147,7 +125,7 @@ def _losses(
 def _hidden_loss(analysis: Analysis) -> tuple[CallRecord, Refusal] | None:
     """A loss of a language model that stands where the walk does not go: a nested function, a lambda, a `match`."""
     owner = analysis.reading.owner or ""
-    if not _LANGUAGE_MODEL.search(owner) or _CLASSIFIER.search(owner):
+    if not LANGUAGE_MODEL.search(owner) or CLASSIFIER.search(owner):
         return None
     walked = {id(record.call.node) for record in analysis.walked.calls}
     for outer in ast.walk(analysis.block.node):
@@ -186,27 +164,22 @@ def _may_be_a_loss(call: Call, reading: Reading) -> bool:
     labels = any(
         isinstance(source, Param) and source.name.endswith("labels")
         for value in arguments
-        for source in _sources_of(value)
+        for source in sources_of(value)
     )
     if (
         not labels
-        or not _LANGUAGE_MODEL.search(owner)
-        or _CLASSIFIER.search(owner)
+        or not LANGUAGE_MODEL.search(owner)
+        or CLASSIFIER.search(owner)
         or reading.walk_inside(call) is not None
     ):
         return False
-    return any(_is_over_vocabulary(peel(value, reading), reading) for value in arguments if reading.has_head(value))
-
-
-def _is_over_vocabulary(chain: Chain | Refusal, reading: Reading) -> bool:
-    rows = chain.head.rows if isinstance(chain, Chain) else None
-    return rows is not None and _VOCABULARY.search(reading.expand(rows)) is not None
+    return any(is_over_vocabulary(peel(value, reading), reading) for value in arguments if reading.has_head(value))
 
 
 def _is_doubtful(each: Found, reading: Reading) -> bool:
     """Nothing but the class's name says that the loss runs over a vocabulary, and its logits have no known head."""
     unknown = isinstance(each.chain, Refusal) and each.loss.kind == "cross_entropy"
-    return unknown and _spelled_width(each.loss.logits, reading) is None and not reading.has_head(each.loss.logits)
+    return unknown and spelled_width(each.loss.logits, reading) is None and not reading.has_head(each.loss.logits)
 
 
 def _records(walked: Trace, reading: Reading) -> list[CallRecord]:
@@ -230,52 +203,6 @@ def _assumed(path: tuple[Value, ...]) -> set[Value]:
     return {item for test in path for item in (test.items if isinstance(test, Logic) and test.op == "and" else (test,))}
 
 
-def _other_vocabulary(loss: Loss, chain: Chain | Refusal, reading: Reading, function: str) -> str | None:
-    """Why the columns that a loss runs over are no vocabulary; None if they are, or if that is in doubt."""
-    if loss.kind != "cross_entropy":
-        return None
-    if isinstance(chain, Chain):
-        rows = reading.expand(chain.head.rows) if chain.head.rows is not None else ""
-        widths = [
-            reading.expand(step.width) for step in chain.steps if step.width is not None and not own_width(step.width)
-        ]
-        if any(_VOCABULARY.search(text) for text in (rows, *widths)):
-            return None
-        if rows:
-            return f"the head has {rows} rows, which is no vocabulary"
-        return f"the loss runs over {widths[0]} classes" if widths else None
-    width = _spelled_width(loss.logits, reading)
-    if width is not None:
-        return None if _VOCABULARY.search(width) else f"the loss runs over {width} classes"
-    if isinstance(loss.labels, Call) and loss.labels.func == Global("torch.arange"):
-        return "the labels are positions in the batch (a contrastive loss)"
-    owner = reading.owner or ""
-    if chain.code == "FG206" and function != "forward" and _LANGUAGE_MODEL.search(owner):
-        return None
-    if _LANGUAGE_MODEL.search(owner) and not _CLASSIFIER.search(owner) and chain.code not in ("FG206", "FG101"):
-        return None
-    if _LANGUAGE_MODEL.search(owner) and not _CLASSIFIER.search(owner) and "label" in describe(loss.labels):
-        return None
-    return "nothing shows that the loss runs over a vocabulary"
-
-
-def _spelled_width(logits: Value, reading: Reading) -> str | None:
-    match logits:
-        case Call(Attr(base, "view" | "reshape"), (*_, width), ()):
-            return reading.expand(width) if not own_width(width) else _spelled_width(base, reading)
-        case Call(Attr(base, "float" | "contiguous" | "to"), _, _) | Index(base, _):
-            return _spelled_width(base, reading)
-    return None
-
-
-def own_width(width: Value) -> bool:
-    """`logits.size(-1)` and `logits.shape[-1]`: the head's own width."""
-    match width:
-        case Const(-1) | Call(Attr(_, "size"), (Const(-1 | 2),)) | Index(Attr(_, "shape"), Const(-1 | 2)):
-            return True
-    return False
-
-
 # -- the verdict -----------------------------------------------------------------------------------------------
 
 
@@ -287,7 +214,7 @@ def _verdict(
     reading: Reading,
     file: str,
 ) -> Site:
-    described = tuple(_describe(each, reading) for each in found)
+    described = tuple(vocabulary_loss(each, reading) for each in found)
     chains = [each.chain for each in found if isinstance(each.chain, Chain)]
     given = {test for each in found for test in _assumed(each.record.path)}
     uses = find_uses(walked, chains, {each.record.call for each in found}, given, reading) if chains else Uses()
@@ -327,8 +254,7 @@ def _first_refusal(
         shape = _wrong_shape(each)
         if shape is not None:
             return shape
-        if each.loss.spelling.startswith("nll_loss") and _is_read_again(each, uses):
-            assert uses.refusal is not None
+        if each.loss.spelling.startswith("nll_loss") and uses.refusal is not None:
             return Refusal("FG304", uses.refusal.node, uses.refusal.detail)
     if refusals:
         return refusals[0][1]
@@ -352,10 +278,6 @@ def _overwritten(found: list[Found], walked: Trace) -> Refusal | None:
 def _places(value: Value) -> set[Value]:
     own: set[Value] = {value} if isinstance(value, Attr) else set()
     return own.union(*(_places(child) for child in value.children()))
-
-
-def _is_read_again(each: Found, uses: Uses) -> bool:
-    return uses.refusal is not None
 
 
 def _wrong_shape(each: Found) -> Refusal | None:
@@ -419,169 +341,7 @@ def _guards(each: Found, reading: Reading) -> list[str]:
     return guards
 
 
-def _describe(each: Found, reading: Reading) -> VocabularyLoss:
-    chain = each.chain
-    met = alignment(each.loss, chain) if isinstance(chain, Chain) else None
-    node = each.record.call.node
-    vocab_size = each.loss.vocab_size
-    if vocab_size is None and isinstance(chain, Chain):
-        vocab_size = next((step.width for step in chain.steps if step.width is not None), None)
-    return VocabularyLoss(
-        kind=each.loss.kind,
-        call=each.loss.spelling,
-        labels=met
-        if isinstance(met, str)
-        else ("preshifted" if each.loss.preshifted else _default_alignment(each.loss)),
-        label_source=" or ".join(dict.fromkeys(describe(source) for source in _sources_of(each.loss.labels))),
-        vocab_size=describe(vocab_size) if vocab_size is not None else None,
-        keywords=tuple((name, _spelled(name, value, each.loss)) for name, value in each.loss.keywords),
-        head=_head(chain, reading) if isinstance(chain, Chain) else None,
-        chain=tuple(_operation(step) for step in reversed(chain.steps) if step.op) if isinstance(chain, Chain) else (),
-        line=getattr(node, "lineno", 0),
-        column=getattr(node, "col_offset", 0),
-    )
-
-
-def _default_alignment(loss: Loss) -> str:
-    return {"causal": "shifted", "masked": "aligned"}.get(loss.kind, "unknown")
-
-
-def _sources_of(labels: Value) -> list[Value]:
-    """The values that labels start as, below moves, views, slices and branches."""
-    match labels:
-        case Call(Attr(base, name), _, _) if name != "pop":
-            return _sources_of(base)
-        case Index(base, _):
-            return _sources_of(base)
-        case Select(_, then, other):
-            return _sources_of(then) + _sources_of(other)
-        case Store(base, _, _):
-            return _sources_of(base)
-        case Opaque(_, _, parts):
-            return [source for part in parts[:1] for source in _sources_of(part)]
-    return [labels]
-
-
-def _spelled(name: str, value: Value, loss: Loss) -> str:
-    """A keyword of the loss (or of the criterion behind it) as it is written at the call."""
-    for call in (loss.call, loss.call.func):
-        for keyword in getattr(call.node, "keywords", ()):
-            if keyword.arg == (None if name == "**" else name):
-                return ast.unparse(keyword.value)
-    return describe(value)
-
-
-def _operation(step: Step) -> Operation:
-    return Operation(
-        step.op,
-        tuple((name, _argument(value)) for name, value in step.arguments),
-        describe(step.when) if step.when is not None else None,
-        getattr(step.node, "lineno", 0),
-    )
-
-
-def _argument(value: Value) -> str:
-    text = describe(value)
-    return text.removeprefix("torch.") if isinstance(value, Global) else text
-
-
-def _head(chain: Chain, reading: Reading) -> Head:
-    outer = chain.outer.base if isinstance(chain.outer, Index) else chain.outer
-    expression = describe(outer.func) if isinstance(outer, Call) else chain.head.linear
-    return Head(
-        expression=expression,
-        linear=chain.head.linear,
-        hidden=_hidden_text(chain),
-        rows=reading.expand(chain.head.rows) if chain.head.rows is not None else None,
-        bias=chain.head.bias,
-        before=_before(chain.head.hidden, expression, outer) if isinstance(outer, Call) else (),
-        line=getattr((outer or chain.head.value).node, "lineno", 0),
-    )
-
-
-def _hidden_text(chain: Chain) -> str:
-    """What is handed to the head (to the composite one, where the linear is inside), as written."""
-    call = (chain.outer.base if isinstance(chain.outer, Index) else chain.outer) or chain.head.value
-    node = call.node
-    if isinstance(node, ast.Call) and node.args:
-        return ast.unparse(node.args[0])
-    return describe(chain.head.hidden)
-
-
-def _before(hidden: Value, head: str, outer: Call) -> tuple[str, ...]:
-    """The modules and functions that a composite head applies before its linear, first applied first."""
-    names: list[str] = []
-    while isinstance(hidden, Call) and hidden not in outer.args:
-        function = hidden.func
-        name = describe(function)
-        if not (isinstance(function, Global) or name.startswith(f"{head}.")):
-            break
-        names.append(name)
-        if not hidden.args:
-            break
-        hidden = hidden.args[0]
-    return tuple(reversed(names))
-
-
 # -- labels handed on ------------------------------------------------------------------------------------------
-
-
-def _delegation(walked: Trace, reading: Reading) -> Call | None:
-    """A call of an inner module that gets labels and whose loss (or first result) is used."""
-    for record in walked.calls:
-        call = record.call
-        place = call.func
-        while isinstance(place, Attr | Index):
-            place = place.base
-        if not isinstance(call.func, Attr | Index) or place != Self() or not _gets_labels(call):
-            continue
-        owner = reading.owner or ""
-        own_method = (
-            call.func.base == Self() and reading.scope.index.method(owner, call.func.name) is not None
-            if isinstance(call.func, Attr)
-            else False
-        )
-        if call.func == Attr(Self(), "loss_function") or (
-            own_method and (not _names_a_loss(call.func) or _CLASSIFIER.search(owner))
-        ):
-            continue
-        used = {Attr(call, "loss"), Index(call, Const(0)), Attr(call, "lm_loss"), *((call,) if own_method else ())}
-        returned = [sink.value for sink in walked.sinks if sink.kind == "return"]
-        if any(value == call or _contains(value, used, call) for value in returned):
-            return call
-    return None
-
-
-def _names_a_loss(function: Value) -> bool:
-    return isinstance(function, Attr) and ("loss" in function.name or "nll" in function.name)
-
-
-def _gets_labels(call: Call) -> bool:
-    named = any(name in ("labels", "lm_labels") and not is_none(value) for name, value in call.keywords)
-    return named or any(_may_be_labels(argument) for argument in call.args)
-
-
-def _may_be_labels(value: Value) -> bool:
-    match value:
-        case Param(name):
-            return name == "labels"
-        case Select(_, then, other):
-            return _may_be_labels(then) or _may_be_labels(other)
-    return False
-
-
-def _contains(value: Value, wanted: set[Value], call: Call) -> bool:
-    seen: set[int] = set()
-
-    def search(part: Value) -> bool:
-        if id(part) in seen:
-            return False
-        seen.add(id(part))
-        if part in wanted:
-            return True
-        return part != call and any(search(child) for child in part.children())
-
-    return search(value)
 
 
 def _delegated(block: FunctionBlock, call: Call, file: str) -> Site:

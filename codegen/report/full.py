@@ -104,7 +104,9 @@ def _without_site(report: ScanReport, pen: Pen, verbosity: int) -> Iterator[str]
     silent = list(silent_files(report))
     if not silent:
         return
-    yield pen("bold", f"No site, though labels or a loss are mentioned: {plural(len(silent), 'file')}, for these reasons")
+    yield pen(
+        "bold", f"No site, though labels or a loss are mentioned: {plural(len(silent), 'file')}, for these reasons"
+    )
     yield from _counted(Counter(why for _, whys in silent for why in whys))
     if verbosity < 1:
         yield f"  {pen('dim', '-v lists them')}"

@@ -1,0 +1,66 @@
+"""Labels that are handed on: the call of an inner module that computes the loss instead."""
+
+from __future__ import annotations
+
+from fusegen.codegen.reading import Reading
+from fusegen.codegen.trace import Trace
+from fusegen.codegen.values import Attr, Call, Const, Index, Param, Select, Self, Value, is_none
+from fusegen.codegen.vocabulary import CLASSIFIER
+
+
+def delegation(walked: Trace, reading: Reading) -> Call | None:
+    """A call of an inner module that gets labels and whose loss (or first result) is used."""
+    for record in walked.calls:
+        call = record.call
+        place = call.func
+        while isinstance(place, Attr | Index):
+            place = place.base
+        if not isinstance(call.func, Attr | Index) or place != Self() or not _gets_labels(call):
+            continue
+        owner = reading.owner or ""
+        own_method = (
+            call.func.base == Self() and reading.scope.index.method(owner, call.func.name) is not None
+            if isinstance(call.func, Attr)
+            else False
+        )
+        if call.func == Attr(Self(), "loss_function") or (
+            own_method and (not _names_a_loss(call.func) or CLASSIFIER.search(owner))
+        ):
+            continue
+        used = {Attr(call, "loss"), Index(call, Const(0)), Attr(call, "lm_loss"), *((call,) if own_method else ())}
+        returned = [sink.value for sink in walked.sinks if sink.kind == "return"]
+        if any(value == call or _contains(value, used, call) for value in returned):
+            return call
+    return None
+
+
+def _names_a_loss(function: Value) -> bool:
+    return isinstance(function, Attr) and ("loss" in function.name or "nll" in function.name)
+
+
+def _gets_labels(call: Call) -> bool:
+    named = any(name in ("labels", "lm_labels") and not is_none(value) for name, value in call.keywords)
+    return named or any(_may_be_labels(argument) for argument in call.args)
+
+
+def _may_be_labels(value: Value) -> bool:
+    match value:
+        case Param(name):
+            return name == "labels"
+        case Select(_, then, other):
+            return _may_be_labels(then) or _may_be_labels(other)
+    return False
+
+
+def _contains(value: Value, wanted: set[Value], call: Call) -> bool:
+    seen: set[int] = set()
+
+    def search(part: Value) -> bool:
+        if id(part) in seen:
+            return False
+        seen.add(id(part))
+        if part in wanted:
+            return True
+        return part != call and any(search(child) for child in part.children())
+
+    return search(value)
