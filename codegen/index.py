@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-_TOP = re.compile(r"^(?:class[ \t]+(\w+)|(?:async[ \t]+)?def[ \t]+(\w+)|@|[^\s#)\]}])", re.MULTILINE)
-_METHOD = re.compile(r"^([ \t]+)(?:async[ \t]+)?def[ \t]+(\w+)|^([ \t]+)@", re.MULTILINE)
+# Patterns that begin with a newline: `re` looks for one many times faster than for the start of a line.
+_TOP = re.compile(r"\n(?:class[ \t]+(\w+)|(?:async[ \t]+)?def[ \t]+(\w+)|@|[^\s#)\]}])")
+_METHOD = re.compile(r"\n([ \t]+)(?:(?:async[ \t]+)?def[ \t]+(\w+)|@)")
 
 _IMPORTING = ("import ", "from ", "if ", "elif ", "else:", "try:", "except", "finally:", "with ", "for ", "while ")
 _ASSIGNED = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=(?!=)|(\w+)[ \t]*,[^=\n]*=(?!=)")
@@ -78,16 +80,17 @@ class ClassBlock:
         """The functions in the class body, the last one where a name stands twice."""
         text = self.text
         found = list(_METHOD.finditer(text))
-        indent = next((match.group(1) or match.group(3) for match in found), "")
+        indent = next((match.group(1) for match in found), "")
         starts: list[tuple[int, str]] = []
         decorated_from: int | None = None
         for match in found:
-            if (match.group(1) or match.group(3)) != indent:
+            if match.group(1) != indent:
                 continue
+            start = match.start(1)
             if match.group(2) is None:
-                decorated_from = match.start() if decorated_from is None else decorated_from
+                decorated_from = start if decorated_from is None else decorated_from
             else:
-                starts.append((match.start() if decorated_from is None else decorated_from, match.group(2)))
+                starts.append((start if decorated_from is None else decorated_from, match.group(2)))
                 decorated_from = None
         methods: dict[str, FunctionBlock] = {}
         line, seen = self.block.line, 0
@@ -141,6 +144,22 @@ def _header_only(text: str) -> str:
     return text
 
 
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt | ast.expr]:
+    """Statements of a module and of the conditions in it, not of its functions and classes; tests and targets too."""
+    for node in body:
+        if isinstance(node, ast.If | ast.Try | ast.TryStar | ast.With | ast.For | ast.While):
+            for child in ast.iter_child_nodes(node):
+                if isinstance(child, ast.expr):
+                    yield child
+                elif isinstance(child, ast.withitem) and child.optional_vars is not None:
+                    yield child.optional_vars
+                elif isinstance(child, ast.ExceptHandler):
+                    yield from _statements(child.body)
+            yield from _statements([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)])
+        else:
+            yield node
+
+
 class FileIndex:
     """What a modeling file defines, found by text. `whole()` rebuilds it from a full parse."""
 
@@ -149,10 +168,12 @@ class FileIndex:
         self.classes: dict[str, ClassBlock] = {}
         self.functions: dict[str, FunctionBlock] = {}
         self._margin: list[tuple[int, int]] = []
+        self._mro: dict[str, list[ClassBlock]] = {}
         self._split()
 
     def _split(self) -> None:
-        starts = [(match.start(), match.group(1), match.group(2)) for match in _TOP.finditer(self.text)]
+        # One newline before the text: a match starts where its line does in the text itself.
+        starts = [(match.start(), match.group(1), match.group(2)) for match in _TOP.finditer("\n" + self.text)]
         line, seen = 1, 0
         decorated_from: int | None = None
         for number, (start, class_name, function_name) in enumerate(starts):
@@ -202,7 +223,7 @@ class FileIndex:
                 pieces.append(self.text[start:end])
             elif assigned := _ASSIGNED.match(self.text, start):
                 bind(assigned.group(1) or assigned.group(2), "")
-        for node in ast.walk(ast.parse("".join(pieces))):
+        for node in _statements(ast.parse("".join(pieces)).body):
             match node:
                 case ast.Import(names=aliases):
                     for alias in aliases:
@@ -213,15 +234,17 @@ class FileIndex:
                         bind(alias.asname or alias.name, f"{'.' * level}{module or ''}.{alias.name}")
                 case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                     bind(name, "")
-                case ast.Name(id=name, ctx=ast.Store()):
-                    bind(name, "")
+                case _:
+                    for child in ast.walk(node):
+                        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+                            bind(child.id, "")
         return found
 
     @classmethod
     def whole(cls, text: str) -> FileIndex:
         """The same index from a parse of the whole file. Raises `SyntaxError` if the file is not Python."""
         index = cls.__new__(cls)
-        index.text, index.classes, index.functions, index._margin = text, {}, {}, []
+        index.text, index.classes, index.functions, index._margin, index._mro = text, {}, {}, [], {}
         lines = text.splitlines(keepends=True)
         tree = ast.parse(text)
         for node in tree.body:
@@ -245,6 +268,11 @@ class FileIndex:
 
     def mro(self, name: str) -> list[ClassBlock]:
         """The class and its bases that stand in this file, nearest first."""
+        if name not in self._mro:
+            self._mro[name] = self._linearised(name)
+        return self._mro[name]
+
+    def _linearised(self, name: str) -> list[ClassBlock]:
         found: list[ClassBlock] = []
         queue = [name]
         while queue:

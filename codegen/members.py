@@ -99,6 +99,7 @@ class Scope:
         self.index = index
         self.stamps = itertools.count()
         self._members: dict[str, dict[str, tuple[Member, ...]]] = {}
+        self._at: dict[tuple[str, Value], tuple[Member, ...]] = {}
 
     def resolve(self, name: str) -> Value:
         """The value of a name that a function does not bind: an import, a definition of this file, a builtin."""
@@ -172,6 +173,12 @@ class Scope:
 
     def at(self, owner: str, path: Value) -> tuple[Member, ...]:
         """What stands at `path` (`self.cls.predictions`) in an instance of class `owner`; () if unknown."""
+        key = (owner, path)
+        if key not in self._at:
+            self._at[key] = self._found_at(owner, path)
+        return self._at[key]
+
+    def _found_at(self, owner: str, path: Value) -> tuple[Member, ...]:
         match path:
             case Self():
                 return (InFile(owner, Call(Global(f".{owner}"), ())),) if owner in self.index.classes else ()

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 # A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
 RULES_VERSION = "1"
 
+# Labels as an argument of a call: `labels=labels`, `f(logits, labels)`.
+_HANDED = re.compile(r"labels=(?!None\b)|[(,]\s*(?:\w+_)?labels\s*[,)]")
+
 Result = TypeVar("Result")
 
 _LOSS_MARKS = ("CrossEntropyLoss", "cross_entropy(", "loss_function(", "nll_loss(")
@@ -156,9 +159,9 @@ def _read_functions(
     failures: list[Failure] = []
     for block in _functions(index):
         name = f"{block.owner}.{block.name}" if block.owner else block.name
-        own_loss = any(mark in block.text for mark in _LOSS_MARKS)
-        if own_loss and block.owner and _CLASSIFIER.search(block.owner) and "vocab" not in block.text:
-            asides.append(Aside(name, block.line, "the class is a classifier and no vocabulary is in its text"))
+        why_not = _by_its_text(block, index)
+        if why_not is not None:
+            asides.append(Aside(name, block.line, why_not))
             continue
         try:
             analysis = linear_cross_entropy.analyse(block, scope, losses)
@@ -177,6 +180,23 @@ def _read_functions(
     return FileReport(path, tuple(sites), tuple(asides), tuple(failures), mentions_labels=True), matches
 
 
+def _by_its_text(block: FunctionBlock, index: FileIndex) -> str | None:
+    """Why a function is no site, where its text alone shows it: half of all need no walk."""
+    if any(block.text.count(opening) != block.text.count(closing) for opening, closing in ("()", "[]", "{}")):
+        return None  # perhaps cut in a wrong place: parsing it tells
+    if any(mark in block.text for mark in _LOSS_MARKS):
+        if block.owner and _CLASSIFIER.search(block.owner) and "vocab" not in block.text:
+            return "the class is a classifier and no vocabulary is in its text"
+    elif not _HANDED.search(block.text) and not _has_criterion(block, index):
+        return "labels are mentioned, and no loss is computed or handed on here"
+    return None
+
+
+def _has_criterion(block: FunctionBlock, index: FileIndex) -> bool:
+    init = index.classes[block.owner].methods.get("__init__") if block.owner else None
+    return init is not None and "CrossEntropyLoss" in init.text
+
+
 def _functions(index: FileIndex) -> list[FunctionBlock]:
     """The functions that can hold a loss, or hand labels to one."""
     chosen: list[FunctionBlock] = []
@@ -186,13 +206,11 @@ def _functions(index: FileIndex) -> list[FunctionBlock]:
     for block in index.classes.values():
         if not any(mark in block.text for mark in (*_LOSS_MARKS, "labels")):
             continue
-        init = block.methods.get("__init__")
-        criterion = init is not None and "CrossEntropyLoss" in init.text
         for method in block.methods.values():
             text = method.text
             own = any(mark in text for mark in _LOSS_MARKS)
             in_forward = method.name == "forward" and ("loss" in text or "labels=" in text)
-            handed = "labels" in text and (criterion or in_forward)
+            handed = "labels" in text and (in_forward or _has_criterion(method, index))
             if method.name != "__init__" and (own or handed):
                 chosen.append(method)
     return chosen

@@ -203,18 +203,22 @@ class Reading:
             case Global(path) if path.endswith(".apply_chunking_to_forward") and len(call.args) >= 4:
                 # Runs the function over pieces of one dimension and puts the results together again.
                 return self.walk_inside(Call(call.args[0], call.args[3:], (), call.stamp, node=call.node))
-            case Global(path) if path.startswith(".") and path[1:] in self.scope.index.functions:
-                return self._walk(self.scope.index.functions[path[1:]], None, call)
+        block, receiver = self.called(call)
+        return self._walk(block, receiver, call) if block is not None else None
+
+    def called(self, call: Call) -> tuple[FunctionBlock | None, Value | None]:
+        """The function of this file that a call runs, and what it is bound to; (None, None) if there is none."""
+        match call.func:
+            case Global(path) if path.startswith("."):
+                return self.scope.index.functions.get(path[1:]), None
             case Attr(base, name) if self.owner is not None:
                 modules = self.scope.at(self.owner, call.func)
                 if len(modules) == 1 and isinstance(modules[0], InFile):
-                    block = self.scope.index.method(modules[0].class_name, "forward")
-                    return self._walk(block, call.func, call) if block else None
+                    return self.scope.index.method(modules[0].class_name, "forward"), call.func
                 holders = self.scope.at(self.owner, base)
                 if not modules and len(holders) == 1 and isinstance(holders[0], InFile):
-                    block = self.scope.index.method(holders[0].class_name, name)
-                    return self._walk(block, base, call) if block else None
-        return None
+                    return self.scope.index.method(holders[0].class_name, name), base
+        return None, None
 
     def _walk(self, block: FunctionBlock, receiver: Value | None, call: Call) -> Trace | None:
         bindings = self._bind(block.node, receiver, call)

@@ -10,8 +10,9 @@ the value stands in the source and takes no part in equality.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
 
@@ -24,51 +25,54 @@ class Value:
 
     @property
     def digest(self) -> int:
+        return hash(self)
+
+    def _parts(self) -> tuple[Any, ...]:
+        kind = type(self)
+        read = _READERS.get(kind)
+        if read is None:
+            read = _READERS[kind] = _reader(kind)
+        return read(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and hash(self) == hash(other))
+
+    def __hash__(self) -> int:
         known = self._digest
         if known is None:
-            known = hash((type(self).__name__, *[_key(part) for part in self._parts()]))
+            # Values and tuples of values hash by structure; everything else in a value is a name.
+            known = hash((type(self).__name__, self._parts()))
             object.__setattr__(self, "_digest", known)
         return known
 
-    def _parts(self) -> Iterator[Any]:
-        for name in _own_fields(type(self)):
-            yield getattr(self, name)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Value) and type(self) is type(other) and self.digest == other.digest)
-
-    def __hash__(self) -> int:
-        return self.digest
-
-    def children(self) -> Iterator[Value]:
+    def children(self) -> list[Value]:
         """The values that this one is built from, in source order."""
+        found: list[Value] = []
         for part in self._parts():
-            yield from _values(part)
+            if isinstance(part, Value):
+                found.append(part)
+            elif isinstance(part, tuple):
+                _collect(part, found)
+        return found
 
 
-def _key(part: Any) -> Any:
-    if isinstance(part, Value):
-        return part.digest
-    if isinstance(part, tuple):
-        return tuple(_key(item) for item in part)
-    return part
+def _collect(part: tuple[Any, ...], found: list[Value]) -> None:
+    for item in part:
+        if isinstance(item, Value):
+            found.append(item)
+        elif isinstance(item, tuple):
+            _collect(item, found)
 
 
-def _values(part: Any) -> Iterator[Value]:
-    if isinstance(part, Value):
-        yield part
-    elif isinstance(part, tuple):
-        for item in part:
-            yield from _values(item)
+_READERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
 
 
-_FIELDS: dict[type, tuple[str, ...]] = {}
-
-
-def _own_fields(kind: type) -> tuple[str, ...]:
-    if kind not in _FIELDS:
-        _FIELDS[kind] = tuple(f.name for f in fields(kind) if f.name not in ("node", "_digest"))
-    return _FIELDS[kind]
+def _reader(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """A function that reads all fields of a kind of value at once, but for its place in the source."""
+    names = [each.name for each in fields(kind) if each.name not in ("node", "_digest")]
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple(getattr(value, name) for name in names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +93,8 @@ class Const(Value):
 
     value: Any
 
-    def _parts(self) -> Iterator[Any]:
-        yield repr(self.value)
+    def _parts(self) -> tuple[Any, ...]:
+        return (repr(self.value),)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
