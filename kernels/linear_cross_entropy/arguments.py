@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 REDUCTIONS = ("none", "mean", "sum")
+OUTPUTS = ("logprob", "logsumexp", "entropy", "top1", "hits")
 
 
 def check_tensors(
@@ -70,6 +71,51 @@ def check_options(
         raise ValueError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if num_items is not None and reduction != "mean":
         raise ValueError(f'num_items: it replaces the divisor of reduction="mean", but reduction is {reduction!r}')
+
+
+def check_weights(
+    labels: Tensor, vocabulary: int, class_weight: Any, token_weight: Any, z_loss: Any, temperature: Any
+) -> None:
+    """The weights of classes and tokens, and the numbers beside them; raises `TypeError` or `ValueError`."""
+    shapes = (("class_weight", class_weight, (vocabulary,)), ("token_weight", token_weight, tuple(labels.shape)))
+    for name, tensor, shape in shapes:
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name}: expected a floating dtype, got {tensor.dtype}")
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name}: expected the shape {shape}, got {tuple(tensor.shape)}")
+        if tensor.device != labels.device:
+            raise ValueError(f"{name}: expected the device {labels.device} of hidden, got {tensor.device}")
+    if class_weight is not None and class_weight.requires_grad:
+        raise ValueError("class_weight: expected a tensor without gradient, as torch's cross_entropy does")
+    for name, value in (("z_loss", z_loss), ("temperature", temperature)):
+        if isinstance(value, bool | Tensor) or not isinstance(value, Real):
+            raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a number above 0, got {temperature}")
+
+
+def check_choices(logits_dtype: Any, loss_dtype: Any, budget: Any, outputs: Any, ignore_index: Any) -> None:
+    """Dtypes, budget and names of outputs; raises `TypeError` or `ValueError`."""
+    for name, dtype in (("logits_dtype", logits_dtype), ("loss_dtype", loss_dtype)):
+        if dtype is None:
+            continue
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise TypeError(f"{name}: expected a floating dtype, got {dtype}")
+    if not isinstance(ignore_index, int):
+        raise TypeError(f"ignore_index: expected an integer, got {type(ignore_index).__name__}")
+    if budget is not None and not isinstance(budget, int):
+        raise TypeError(f"budget: expected a number of bytes, got {type(budget).__name__}")
+    if budget is not None and budget <= 0:
+        raise ValueError(f"budget: expected a positive number of bytes, got {budget}")
+    if isinstance(outputs, str):
+        raise TypeError(f"outputs: expected a sequence of names, got the string {outputs!r}")
+    for name in outputs:
+        if name not in OUTPUTS:
+            raise ValueError(f"outputs: expected some of {', '.join(OUTPUTS)}, got {name!r}")
 
 
 def check_labels(labels: Tensor, vocabulary: int) -> None:

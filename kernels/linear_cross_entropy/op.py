@@ -1,33 +1,29 @@
-"""Linear head and cross-entropy in one, without the full logits: exact, in plain torch, on any device.
+"""Linear head and cross-entropy in one, without the full logits: `linear_cross_entropy`.
 
-Rows whose label is ignored are dropped before the product. The rest is worked through in chunks of
-tokens, in the forward for the losses and in the backward, where a chunk's logits are computed again,
-for the gradients. Gradients of parameters are summed over the chunks in float32 or better.
+    loss = F.cross_entropy(softcap(hidden @ weight.T).float(), labels)         # holds (N, V) logits, twice
+    loss = linear_cross_entropy(hidden, weight, labels, softcap=30.0)          # holds a chunk of them
+
+This file checks the arguments and brings them to the few that the registered operators of `operators.py`
+take: the biases to one, scale, divisor and temperature to one factor. Gradients of what it combines here are
+autograd's; those of the operators are exact, with no entry filtered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from fusegen.kernels.linear_cross_entropy.arguments import check_labels, check_options, check_tensors
-from fusegen.kernels.linear_cross_entropy.reference import (
-    Number,
-    at_least_float32,
-    shifted_labels,
-    vocabulary_logits,
+from fusegen.kernels.linear_cross_entropy.arguments import (
+    check_choices,
+    check_options,
+    check_tensors,
+    check_weights,
 )
-
-CHUNK_BYTES = 64 * 2**20
-"""Bytes of one float32 copy of a chunk's logits. The work on a chunk holds up to five such copies at once."""
-
-NOTHING_IGNORED = torch.iinfo(torch.int64).min
+from fusegen.kernels.linear_cross_entropy.operators import LinearCrossEntropy, TokenCrossEntropy
+from fusegen.kernels.linear_cross_entropy.reference import LossOutputs, Number, at_least_float32, shifted_labels
 
 
 def linear_cross_entropy(
@@ -42,143 +38,169 @@ def linear_cross_entropy(
     divisor: Number | None = None,
     softcap: float | None = None,
     valid_vocab: int | None = None,
+    temperature: float = 1.0,
     loss_dtype: torch.dtype | None = torch.float32,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    class_weight: Tensor | None = None,
+    token_weight: Tensor | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     num_items: Number | None = None,
     shift: bool = False,
-) -> Tensor:
+    budget: int | None = None,
+    exact: bool = False,
+    outputs: Sequence[str] = (),
+) -> Any:
     """The cross-entropy of `labels` under the logits `hidden @ weight.T`, as `reference.py` defines it.
+
+    What follows the product is computed in float32 (float64 where an operand or a named dtype is), whatever the
+    logits' dtype in the model was: never with less digits than the statements that it replaces.
 
     Args:
         hidden: `(..., H)`, any floating dtype and stride.
         weight: `(V, H)`, in the dtype of `hidden` unless autocast is on.
         labels: `(...)`, int64.
         bias: `(V,)`, the head's own.
-        logits_dtype: dtype to which the head's output is cast; None leaves it.
+        logits_dtype: dtype to which the head's output is cast; it decides the dtype of the loss where
+            `loss_dtype` is None. None leaves it.
         vocab_bias: `(V,)` or `(1, V)`, added after the head.
         scale, divisor: a number or a tensor of one element; the logits are multiplied, divided by it.
         softcap: the cap of `cap * tanh(logits / cap)`.
         valid_vocab: only the first so many columns count.
-        loss_dtype: dtype to which the logits are cast before the loss, and of the loss. None: that of the
-            logits (float32 under autocast), as `torch.nn.CrossEntropyLoss` does. Sums run in float32 or better.
+        temperature: the transformed logits are divided by it, above 0.
+        loss_dtype: dtype of the loss. None: that of the logits (float32 under autocast), as
+            `torch.nn.CrossEntropyLoss` does.
         ignore_index: rows with this label count for nothing; any value, inside the vocabulary too.
         label_smoothing: 0 to 1, as in `torch.nn.functional.cross_entropy`.
-        reduction: `none` (the shape of `labels`, 0 where ignored), `mean` or `sum`.
+        class_weight: `(V,)`, as `weight` there; it has no gradient.
+        token_weight: the shape of `labels`; each token's loss is multiplied by it. Where it requires a gradient,
+            the logits are computed twice.
+        z_loss: coefficient of `logsumexp(logits) ** 2`, added to each token's loss (arXiv:2204.02311, section 5).
+        reduction: `none` (the shape of `labels`, 0 where ignored), `mean` or `sum`. The divisor of `mean` is the
+            sum of the weights (token's times class's) of the tokens that count: their number without weights.
         num_items: a number or a tensor of one element that replaces the divisor of `mean`.
         shift: position i predicts label i + 1, along the last dimension of `labels`.
+        budget: bytes of workspace above the gradients; None for the backend's own (`kernels/backends.py`).
+        exact: the gradient of `weight` as accurate as with full logits, at some cost in time.
+        outputs: some of `logprob`, `logsumexp`, `entropy`, `top1`, `hits`, see `LossOutputs`. While gradients are
+            recorded, `logprob` and `entropy` are differentiable, and the backward computes the logits again.
 
     Returns:
-        A fresh tensor, never a view. With all labels ignored `mean` is NaN and its gradients are zero.
+        The loss, a fresh tensor and never a view; `LossOutputs` where `outputs` names anything. With all labels
+        ignored `mean` is NaN and its gradients are zero.
 
     Raises:
         TypeError, ValueError: an argument does not fit the others; names it.
-        IndexError: a label outside the vocabulary that is not `ignore_index` (checked on the CPU).
+        IndexError: a label outside the vocabulary that is not `ignore_index` (checked on the CPU; elsewhere
+            the device stops with a message).
     """
     check_tensors(hidden, weight, labels, bias, vocab_bias)
     check_options(len(weight), scale, divisor, softcap, valid_vocab, label_smoothing, reduction, num_items)
+    check_weights(labels, len(weight), class_weight, token_weight, z_loss, temperature)
+    check_choices(logits_dtype, loss_dtype, budget, outputs, ignore_index)
     if shift:
         labels = shifted_labels(labels, ignore_index)
-    counted = labels != ignore_index
-    rows = counted.flatten().nonzero().squeeze(1)
-    kept = labels.flatten().index_select(0, rows)
-    check_labels(kept, valid_vocab or len(weight))
-    hidden = hidden.flatten(0, -2)
-    if len(rows) < len(hidden):
-        hidden = hidden.index_select(0, rows)
-
-    autocast = torch.is_autocast_enabled(hidden.device.type)
-    if autocast:
-        hidden, weight, bias = _as_autocast(hidden), _as_autocast(weight), None if bias is None else _as_autocast(bias)
-    operands: dict[str, Any] = {"bias": bias, "vocab_bias": vocab_bias, "scale": scale, "divisor": divisor}
-    tensors = {"weight": weight} | {name: value for name, value in operands.items() if isinstance(value, Tensor)}
-    numbers = {name: value for name, value in operands.items() if value is not None and name not in tensors}
-    project = partial(vocabulary_logits, **numbers, logits_dtype=logits_dtype, softcap=softcap, valid_vocab=valid_vocab)
+    logits = _dtype_of_logits(hidden, logits_dtype, vocab_bias, scale, divisor)
     if loss_dtype is None:
-        loss_dtype = torch.float32 if autocast else _logits_dtype(project, hidden, tensors)
-    token_losses = partial(_token_losses, project, tuple(tensors), loss_dtype, label_smoothing)
-    losses = _Chunked.apply(token_losses, _chunk_rows(len(weight)), kept, hidden, *tensors.values())
+        loss_dtype = torch.float32 if torch.is_autocast_enabled(hidden.device.type) else logits
+    dtype = at_least_float32(torch.promote_types(torch.promote_types(hidden.dtype, logits), loss_dtype))
 
-    if reduction == "none":
-        everywhere = torch.zeros(labels.shape, dtype=losses.dtype, device=losses.device)
-        return everywhere.masked_scatter(counted, losses).to(loss_dtype)
-    total = losses.sum()
-    if num_items is not None:
-        return total.to(loss_dtype) / (num_items.to(total.device) if isinstance(num_items, Tensor) else num_items)
-    return (total / len(losses) if reduction == "mean" else total).to(loss_dtype)
+    offset = _sum_of_biases(bias, vocab_bias, dtype)
+    scale_tensor, factor = _one_scale(scale, divisor, float(temperature), dtype, hidden.device)
+    cap = None if softcap is None else float(softcap) / float(temperature)
+    rows, targets = hidden.flatten(0, -2), labels.flatten()
+    tokens = None if token_weight is None else token_weight.flatten()
+    items = _as_scalar(num_items, dtype, hidden.device)
+    want = ["entropy" in outputs, "top1" in outputs or "hits" in outputs]
+    numbers = (int(ignore_index), factor, cap, valid_vocab, float(label_smoothing), float(z_loss))
+    need = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (rows, weight, offset, scale_tensor)]
 
-
-def _as_autocast(tensor: Tensor) -> Tensor:
-    """What autocast hands to a linear: everything but float64 in its dtype."""
-    if tensor.dtype == torch.float64:
-        return tensor
-    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
-
-
-def _logits_dtype(project: partial[Tensor], hidden: Tensor, tensors: dict[str, Tensor]) -> torch.dtype:
-    """The dtype of the logits, found on no row and one column."""
-    column = {name: value if name in ("scale", "divisor") else value[..., :1] for name, value in tensors.items()}
-    column["weight"] = tensors["weight"][:1]
-    with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
-        return project(hidden[:0], **column).dtype
-
-
-def _chunk_rows(vocabulary: int) -> int:
-    return max(1, CHUNK_BYTES // (4 * vocabulary))
-
-
-def _token_losses(
-    project: partial[Tensor],
-    names: tuple[str, ...],
-    loss_dtype: torch.dtype,
-    label_smoothing: float,
-    labels: Tensor,
-    hidden: Tensor,
-    *tensors: Tensor,
-) -> Tensor:
-    """One loss per row, `(N,)`, in float32 or better."""
-    with torch.autocast(hidden.device.type, enabled=False):
-        logits = project(hidden, **dict(zip(names, tensors, strict=True))).to(loss_dtype)
-        logits = logits.to(at_least_float32(loss_dtype))
-        return F.cross_entropy(
-            logits, labels, ignore_index=NOTHING_IGNORED, label_smoothing=label_smoothing, reduction="none"
+    weighs = torch.is_grad_enabled() and tokens is not None and tokens.requires_grad
+    if reduction == "none" or weighs or (any(need) and ("logprob" in outputs or want[0])):
+        loss, logprob, entropy, lse, top1 = TokenCrossEntropy.apply(
+            rows, weight, targets, offset, scale_tensor, class_weight, *numbers, budget, exact, dtype, want
         )
+        loss = loss if tokens is None else loss * tokens
+        if reduction == "none":
+            loss = loss.reshape(labels.shape)
+        else:
+            loss = loss.sum()
+            if reduction == "mean" and items is None:
+                items = _weight_of(targets, ignore_index, class_weight, tokens, dtype)
+            loss = loss if items is None else loss / items
+    else:
+        loss, logprob, lse, entropy, top1 = LinearCrossEntropy.apply(
+            rows, weight, targets, offset, scale_tensor, class_weight, tokens, items,
+            *numbers, reduction == "mean", budget, exact, dtype, need, want,
+        )  # fmt: skip
+    if isinstance(num_items, Tensor) and num_items.dim() > 0:
+        loss = loss.reshape(num_items.shape)
+    loss = loss.to(loss_dtype, copy=loss.dim() > 0)
+    if not outputs:
+        return loss
+    shown = {"logprob": logprob, "logsumexp": lse, "entropy": entropy, "top1": top1}
+    return LossOutputs(
+        loss,
+        **{name: value.reshape(labels.shape) for name, value in shown.items() if name in outputs},
+        hits=((top1 == targets) & (targets != ignore_index)).sum() if "hits" in outputs else None,
+    )
 
 
-class _Chunked(torch.autograd.Function):
-    """`token_losses(labels, hidden, *tensors)` over chunks of `rows`, with nothing kept but its inputs."""
-
-    @staticmethod
-    def forward(ctx: Any, token_losses: Any, rows: int, labels: Tensor, hidden: Tensor, *tensors: Tensor) -> Tensor:
-        ctx.token_losses, ctx.rows = token_losses, rows
-        ctx.save_for_backward(labels, hidden, *tensors)
-        return torch.cat([token_losses(*chunk, *tensors) for chunk in _chunks(rows, labels, hidden)])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        labels, *operands = ctx.saved_tensors
-        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
-        totals = {i: torch.zeros_like(operands[i], dtype=_total_dtype(i, operands[i])) for i in wanted}
-        start = 0
-        for chunk_gradient, chunk_labels, hidden in _chunks(ctx.rows, gradient, labels, operands[0]):
-            inputs = [operand.detach().requires_grad_(i in wanted) for i, operand in enumerate([hidden, *operands[1:]])]
-            with torch.enable_grad():
-                losses = ctx.token_losses(chunk_labels, *inputs)
-            gradients = torch.autograd.grad(losses, [inputs[i] for i in wanted], chunk_gradient)
-            for i, part in zip(wanted, gradients, strict=True):
-                total = totals[i] if i else totals[i][start : start + len(hidden)]
-                total += part
-            start += len(hidden)
-        return None, None, None, *(totals[i].to(t.dtype) if i in totals else None for i, t in enumerate(operands))
+def _dtype_of_logits(
+    hidden: Tensor, logits_dtype: torch.dtype | None, vocab_bias: Tensor | None, *scales: Number | None
+) -> torch.dtype:
+    """What torch's promotion makes of the head's output on its way to the loss."""
+    dtype = hidden.dtype
+    if torch.is_autocast_enabled(hidden.device.type) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+    dtype = logits_dtype or dtype
+    for operand in (vocab_bias, *scales):
+        if isinstance(operand, Tensor) and operand.dim() > 0:
+            dtype = torch.promote_types(dtype, operand.dtype)
+    return dtype
 
 
-def _total_dtype(position: int, operand: Tensor) -> torch.dtype:
-    """Hidden states come first and have their gradient from one chunk each; the rest is summed over all chunks."""
-    return at_least_float32(operand.dtype) if position else operand.dtype
+def _sum_of_biases(bias: Tensor | None, vocab_bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    if vocab_bias is None:
+        return bias
+    return vocab_bias.flatten() if bias is None else bias.to(dtype) + vocab_bias.flatten().to(dtype)
 
 
-def _chunks(rows: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The tensors cut alike along their first dimension; one empty chunk where there is no row."""
-    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+def _one_scale(
+    scale: Number | None, divisor: Number | None, temperature: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor | None, float]:
+    """`scale / divisor / temperature` as a 0-d tensor if one of them is a tensor, and as a number if none is."""
+    factor, tensor = 1.0 / temperature, None
+    if isinstance(scale, Tensor):
+        tensor = _as_scalar(scale, dtype, device)
+    elif scale is not None:
+        factor = factor * float(scale)
+    if isinstance(divisor, Tensor):
+        below = _as_scalar(divisor, dtype, device)
+        tensor = factor / below if tensor is None else tensor * factor / below
+        return tensor, 1.0
+    if divisor is not None:
+        factor = factor / float(divisor)
+    return (None, factor) if tensor is None else (tensor * factor, 1.0)
+
+
+def _as_scalar(value: Number | None, dtype: torch.dtype, device: torch.device) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        return value.to(device, dtype).reshape(())
+    return torch.full((), value, dtype=dtype, device=device)
+
+
+def _weight_of(
+    labels: Tensor, ignore_index: int, class_weight: Tensor | None, token_weight: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """The divisor of `mean`, `()`."""
+    counted = labels != ignore_index
+    weights = counted.to(dtype)
+    if token_weight is not None:
+        weights = weights * token_weight
+    if class_weight is not None:
+        weights = weights * class_weight.to(dtype)[labels.masked_fill(~counted, 0)]
+    return weights.sum()

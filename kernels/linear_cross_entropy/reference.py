@@ -6,7 +6,8 @@
     logits = logits * scale / divisor          muP multipliers (Cohere, Granite)
     logits = softcap * tanh(logits / softcap)  soft cap (Gemma 2, https://arxiv.org/abs/2408.00118)
     logits = logits[..., :valid_vocab]         vocabulary padded to a round size (Inkling)
-    loss = cross_entropy(logits.to(loss_dtype), labels)
+    logits = logits / temperature
+    loss = cross_entropy(logits.to(loss_dtype), labels) + z_loss * logsumexp(logits) ** 2
 
 Each step runs only if its argument is given, in this order and in the dtype that torch's promotion
 gives, so that the numbers are those of the statements in a model's forward.
@@ -14,11 +15,30 @@ gives, so that the numbers are those of the statements in a model's forward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 Number = float | Tensor
+
+
+class LossOutputs(NamedTuple):
+    """The loss, and what `outputs` asked for besides; per token in the shape of the labels.
+
+    logprob: of the label, differentiable. logsumexp: of the logits. entropy: of the softmax, differentiable.
+    All three are 0 where the label is ignored. top1: the id with the largest logit, -1 where ignored.
+    hits: how many top-1 ids are the label, 0-d int64.
+    """
+
+    loss: Tensor
+    logprob: Tensor | None = None
+    logsumexp: Tensor | None = None
+    entropy: Tensor | None = None
+    top1: Tensor | None = None
+    hits: Tensor | None = None
 
 
 def vocabulary_logits(
@@ -70,13 +90,18 @@ def linear_cross_entropy_reference(
     divisor: Number | None = None,
     softcap: float | None = None,
     valid_vocab: int | None = None,
+    temperature: float = 1.0,
     loss_dtype: torch.dtype | None = torch.float32,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    class_weight: Tensor | None = None,
+    token_weight: Tensor | None = None,
+    z_loss: float = 0.0,
     reduction: str = "mean",
     num_items: Number | None = None,
     shift: bool = False,
-) -> Tensor:
+    outputs: Sequence[str] = (),
+) -> Tensor | LossOutputs:
     """`linear_cross_entropy` with full logits and no checks; see there for the arguments."""
     logits = vocabulary_logits(
         hidden,
@@ -89,17 +114,44 @@ def linear_cross_entropy_reference(
         softcap=softcap,
         valid_vocab=valid_vocab,
     )
+    logits = logits if temperature == 1 else logits / temperature
     if loss_dtype is None:
         loss_dtype = torch.float32 if torch.is_autocast_enabled(logits.device.type) else logits.dtype
     if shift:
         labels = shifted_labels(labels, ignore_index)
+    wide = logits.to(loss_dtype).to(at_least_float32(loss_dtype)).flatten(0, -2)
+    target = labels.flatten()
+    counted = target != ignore_index
+    classes = None if class_weight is None else class_weight[: wide.shape[1]].to(wide.dtype)
     losses = F.cross_entropy(
-        logits.to(loss_dtype).to(at_least_float32(loss_dtype)).flatten(0, -2),
-        labels.flatten(),
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction="sum" if num_items is not None else reduction,
-    ).to(loss_dtype)
-    if num_items is not None:
-        return losses / num_items
-    return losses.reshape(labels.shape) if reduction == "none" else losses
+        wide, target, weight=classes, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction="none"
+    )
+    lse = wide.logsumexp(1)
+    losses = losses + torch.where(counted, z_loss * lse.square(), 0) if z_loss else losses
+    weights = counted.to(wide.dtype) if token_weight is None else token_weight.flatten().to(wide.dtype) * counted
+    weighted = torch.where(counted, losses, 0) * weights
+    inside = target.masked_fill(~counted, 0)
+    if reduction == "none":
+        loss = weighted.reshape(labels.shape)
+    elif reduction == "sum":
+        loss = weighted.sum()
+    elif num_items is not None:
+        loss = weighted.sum() / num_items
+    else:
+        loss = weighted.sum() / (weights if classes is None else weights * classes[inside]).sum()
+    if not outputs:
+        return loss.to(loss_dtype)
+    logprobs = wide.log_softmax(1)
+    rows = {
+        "logprob": logprobs.gather(1, inside.unsqueeze(1)).squeeze(1),
+        "logsumexp": lse.detach(),
+        "entropy": -torch.xlogy(logprobs.exp(), logprobs.exp()).sum(1),
+    }
+    shaped = {name: torch.where(counted, rows[name], 0).reshape(labels.shape) for name in rows if name in outputs}
+    top1 = wide.argmax(1)
+    return LossOutputs(
+        loss.to(loss_dtype),
+        **shaped,
+        top1=top1.masked_fill(~counted, -1).reshape(labels.shape) if "top1" in outputs else None,
+        hits=((top1 == target) & counted).sum() if "hits" in outputs else None,
+    )

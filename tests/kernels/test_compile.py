@@ -111,4 +111,6 @@ def test_an_unfused_sequence():
     def loss(hidden, weight):
         return Sequence((Linear(weight), SoftCap(3.0), CrossEntropy(labels)))(hidden)
 
-    torch.testing.assert_close(torch.compile(loss, fullgraph=True, backend="aot_eager")(hidden, weight), loss(hidden, weight))
+    torch.testing.assert_close(
+        torch.compile(loss, fullgraph=True, backend="aot_eager")(hidden, weight), loss(hidden, weight)
+    )

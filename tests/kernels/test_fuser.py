@@ -71,7 +71,13 @@ def test_any_sequence_fused_equals_it_unfused(data):
 
     torch.manual_seed(data.draw(st.integers(0, 1000)))
     rows = data.draw(st.integers(0, 9))
-    hidden, weight, bias, add, scale = leaf(rows, HIDDEN), leaf(VOCABULARY, HIDDEN), leaf(VOCABULARY), leaf(1, VOCABULARY), leaf()
+    hidden, weight, bias, add, scale = (
+        leaf(rows, HIDDEN),
+        leaf(VOCABULARY, HIDDEN),
+        leaf(VOCABULARY),
+        leaf(1, VOCABULARY),
+        leaf(),
+    )
     labels = torch.randint(0, 6, (rows,))
     labels[torch.rand(rows) < choose(0.0, 0.5, 1.0)] = -1
     operators = [Linear(weight, choose(None, bias))]
@@ -83,7 +89,10 @@ def test_any_sequence_fused_equals_it_unfused(data):
     columns = 7 if any(isinstance(each, VocabSlice) for each in operators) else VOCABULARY
     classes = choose(None, torch.rand(columns, dtype=torch.float64) + 0.1)
     operators.append(CrossEntropy(labels, classes, -1, choose(0.0, 0.2), choose("mean", "sum", "none")))
-    used = [hidden, *(t for each in operators for t in each.operands() if isinstance(t, torch.Tensor) and t.requires_grad)]
+    used = [
+        hidden,
+        *(t for each in operators for t in each.operands() if isinstance(t, torch.Tensor) and t.requires_grad),
+    ]
     assert_fuses(Sequence(tuple(operators)), hidden, used)
 
 

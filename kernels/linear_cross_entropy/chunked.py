@@ -1,0 +1,205 @@
+"""The `torch` backend: chunks of tokens in plain torch, on any device, in any floating dtype.
+
+One chunk's logits are computed once, turned into that chunk's losses, and then overwritten by their own
+gradient. With p the softmax of a row, the gradient of everything that a row gives is
+
+    d_j = p_j * (a - g_H * (log p_j + H)) - b * [j == y] - c * w_j
+
+    a = g * ((1 - e) * w_y + e * W / C + 2 * z * lse) - g_logprob        W = sum of the class weights
+    b = g * (1 - e) * w_y - g_logprob                                    c = g * e / C
+
+where g, g_logprob and g_H are the gradients of the total by the row's loss, log-probability and entropy H.
+Sums over chunks run in float32 or better, so `exact` changes nothing here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, Want
+
+COPIES = 4
+"""Tensors of a chunk's size that live at once; the budget is divided by it."""
+
+FLOOR = -1e4
+"""Log-probabilities are cut here where they are multiplied by their exponential, which is 0 in any dtype."""
+
+NO_WANTS = Want()
+
+
+def fused_rows(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    bias: Tensor | None,
+    row: RowLoss,
+    class_weight: Tensor | None,
+    row_weight: Tensor | None,
+    need: Need,
+    budget: int,
+    exact: bool = False,
+    want: Want = NO_WANTS,
+    logprob_weight: Tensor | None = None,
+    entropy_weight: Tensor | None = None,
+) -> Rows:
+    """Losses and gradients as `problem.py` defines them.
+
+    `logprob_weight` and `entropy_weight`, both `(N,)`, are the gradients of the total by the rows'
+    log-probabilities and entropies; other backends need not know them.
+    """
+    columns = len(weight) if row.valid_vocab is None else row.valid_vocab
+    head = weight[:columns]
+    if labels.device.type != "cpu":
+        inside = ((labels >= 0) & (labels < columns)).all()
+        torch._assert_async(inside, "labels: a label is outside the vocabulary and is not ignore_index")
+    offset = None if bias is None else bias[:columns].to(row.dtype)
+    classes = None if class_weight is None else class_weight[:columns].to(row.dtype)
+    backward = row_weight is not None or logprob_weight is not None or entropy_weight is not None
+    need = need if backward else Need()
+    totals = _Totals(hidden, weight, need, row)
+    chunks: list[tuple[Tensor, ...]] = []
+    for part in _slices(len(hidden), chunk_rows(columns, row.dtype, budget)):
+        x = (hidden[part] @ head.T).to(row.dtype)
+        if offset is not None:
+            x += offset
+        logits = _transformed(x, row, in_place=not need.scale)
+        target = labels[part].unsqueeze(1)
+        slope = None if row.softcap is None or not backward else 1 - (logits / row.softcap).square()
+        # Kept apart: their sum has an error of the size of the largest logit's, which all probabilities would share.
+        largest = logits.amax(1, keepdim=True)
+        logits -= largest
+        log_sum = logits.logsumexp(1, keepdim=True)
+        lse = (largest + log_sum).squeeze(1)
+        loss = _loss(logits, largest, log_sum, target, classes, row)
+        logits -= log_sum
+        logprob = logits.gather(1, target).squeeze(1)
+        entropy = _entropy(logits) if want.entropy or entropy_weight is not None else lse
+        top1 = logits.argmax(1) if want.top1 else target
+        chunks.append((loss, lse, logprob, entropy, top1))
+        if backward:
+            by_rows = row_weight, logprob_weight, entropy_weight
+            weights = [None if each is None else each[part].to(row.dtype) for each in by_rows]
+            gradient = _gradient(logits, slope, lse, entropy, target, classes, row, *weights)
+            totals.add(part, gradient, x, head)
+    loss, lse, logprob, entropy, top1 = (torch.cat(each) for each in zip(*chunks, strict=True))
+    return Rows(
+        loss,
+        lse,
+        logprob,
+        entropy if want.entropy else None,
+        top1 if want.top1 else None,
+        totals.hidden,
+        None if totals.weight is None else totals.weight.to(weight.dtype),
+        totals.bias,
+        totals.scale,
+    )
+
+
+def chunk_rows(columns: int, dtype: torch.dtype, budget: int) -> int:
+    """Tokens in a chunk, at least one."""
+    return max(1, budget // (COPIES * dtype.itemsize * columns))
+
+
+def _slices(rows: int, size: int) -> list[slice]:
+    """Cuts of `rows` into `size`; one empty cut where there is no row."""
+    return [slice(start, start + size) for start in range(0, max(rows, 1), size)]
+
+
+def _transformed(x: Tensor, row: RowLoss, in_place: bool) -> Tensor:
+    logits = x if in_place else x.clone()
+    if isinstance(row.scale, Tensor) or row.scale != 1:
+        logits *= row.scale
+    if row.softcap is not None:
+        logits = logits.div_(row.softcap).tanh_().mul_(row.softcap)
+    return logits
+
+
+def _entropy(logprobs: Tensor) -> Tensor:
+    return -(logprobs.exp() * logprobs.clamp(min=FLOOR)).sum(1)
+
+
+def _loss(
+    shifted: Tensor, largest: Tensor, log_sum: Tensor, target: Tensor, classes: Tensor | None, row: RowLoss
+) -> Tensor:
+    """The loss of each row, from its logits less the largest of them."""
+    logprob = shifted.gather(1, target) - log_sum
+    loss = -logprob if classes is None else -logprob * classes[target]
+    if row.label_smoothing:
+        if classes is None:
+            smooth = log_sum - shifted.mean(1, keepdim=True)
+        else:
+            smooth = (log_sum * classes.sum() - (shifted @ classes).unsqueeze(1)) / shifted.shape[1]
+        loss = (1 - row.label_smoothing) * loss + row.label_smoothing * smooth
+    if row.z_loss:
+        loss = loss + row.z_loss * (largest + log_sum).square()
+    return loss.squeeze(1)
+
+
+def _gradient(
+    logprobs: Tensor,
+    slope: Tensor | None,
+    lse: Tensor,
+    entropy: Tensor,
+    target: Tensor,
+    classes: Tensor | None,
+    row: RowLoss,
+    row_weight: Tensor | None,
+    logprob_weight: Tensor | None,
+    entropy_weight: Tensor | None,
+) -> Tensor:
+    """The gradient by the scaled logits before the soft cap, whose `slope` it is; overwrites `logprobs`."""
+    columns = logprobs.shape[1]
+    probabilities = logprobs.exp() if entropy_weight is not None else logprobs.exp_()
+    a = torch.zeros_like(lse)
+    b = torch.zeros_like(lse)
+    if row_weight is not None:
+        b = row_weight * (1 - row.label_smoothing)
+        b = b if classes is None else b * classes[target.squeeze(1)]
+        mass = 1.0 if classes is None else classes.sum() / columns
+        a = b + row_weight * (row.label_smoothing * mass + 2 * row.z_loss * lse)
+    if logprob_weight is not None:
+        a, b = a - logprob_weight, b - logprob_weight
+    if entropy_weight is not None:
+        bent = logprobs.clamp_(min=FLOOR).add_(entropy.unsqueeze(1))
+        gradient = probabilities.mul_(bent.mul_(-entropy_weight.unsqueeze(1)).add_(a.unsqueeze(1)))
+    else:
+        gradient = probabilities.mul_(a.unsqueeze(1))
+    rows = torch.arange(len(gradient), device=gradient.device)
+    gradient[rows, target.squeeze(1)] -= b
+    if row.label_smoothing and row_weight is not None:
+        c = (row_weight * (row.label_smoothing / columns)).unsqueeze(1)
+        gradient -= c if classes is None else c * classes
+    return gradient if slope is None else gradient.mul_(slope)
+
+
+class _Totals:
+    """Gradients in the making: of hidden states row by row, of parameters summed over the chunks."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, need: Need, row: RowLoss) -> None:
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        self.states, self.row_scale = hidden, row.scale
+        self.hidden = torch.empty_like(hidden, memory_format=torch.contiguous_format) if need.hidden else None
+        self.weight = torch.zeros(weight.shape, dtype=wide, device=weight.device) if need.weight else None
+        self.bias = torch.zeros(len(weight), dtype=row.dtype, device=weight.device) if need.bias else None
+        self.scale = torch.zeros((), dtype=row.dtype, device=weight.device) if need.scale else None
+
+    def add(self, part: slice, gradient: Tensor, x: Tensor, head: Tensor) -> None:
+        """`gradient` and `x` are `(rows, columns)`: by the scaled logits, and the logits before the scale."""
+        columns = len(head)
+        if self.scale is not None:
+            self.scale += (gradient * x).sum()
+        if isinstance(self.row_scale, Tensor) or self.row_scale != 1:
+            gradient *= self.row_scale
+        if self.bias is not None:
+            self.bias[:columns] += gradient.sum(0)
+        if self.hidden is None and self.weight is None:
+            return
+        narrow = gradient.to(head.dtype)
+        if self.hidden is not None:
+            torch.mm(narrow, head, out=self.hidden[part])
+        if self.weight is not None and self.weight.dtype == head.dtype:
+            self.weight[:columns].addmm_(narrow.T, self.states[part])
+        elif self.weight is not None:
+            self.weight[:columns] += narrow.T @ self.states[part]

@@ -1,0 +1,293 @@
+"""The registered operators under `linear_cross_entropy`: opaque to a compiler, one node in its graph.
+
+`LinearCrossEntropy` gives a sum over rows. The gradient of a sum is known up to a factor once the rows' weights
+are, so it is computed in the forward, while the logits are there, and the backward hands it on.
+`TokenCrossEntropy` gives numbers per row. Their gradient comes later, so its backward computes the logits again.
+
+Shapes: hidden `(N, H)`, weight `(V, H)`, labels `(N,)`, bias and class_weight `(V,)`, scale 0-d. What is not
+wanted or needed is an empty tensor, since an operator has a fixed number of outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusegen.kernels import backends
+from fusegen.kernels.linear_cross_entropy import chunked
+from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, Want
+from fusegen.kernels.linear_cross_entropy.rescale import times
+from fusegen.kernels.linear_cross_entropy.selection import Selection, select
+from fusegen.kernels.operator import Operator, Tensors
+
+IGNORED_TOP1 = -1
+
+
+class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
+    """The total of weighted row losses, with its gradients; see `op.linear_cross_entropy` for the arguments.
+
+    need: gradients of hidden, weight, bias, scale. want: entropy, top1.
+    """
+
+    results = ("total",)
+    auxiliary = ("logprob", "lse", "entropy", "top1")
+    intermediates = ("grad_hidden", "grad_weight", "grad_bias", "grad_scale")
+    lowered = ("hidden", "weight")
+    synchronises = True
+
+    @staticmethod
+    def forward_compute(
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        bias: Tensor | None,
+        scale: Tensor | None,
+        class_weight: Tensor | None,
+        token_weight: Tensor | None,
+        num_items: Tensor | None,
+        ignore_index: int,
+        factor: float,
+        softcap: float | None,
+        valid_vocab: int | None,
+        label_smoothing: float,
+        z_loss: float,
+        mean: bool,
+        budget: int | None,
+        exact: bool,
+        dtype: torch.dtype,
+        need: Sequence[bool],
+        want: Sequence[bool],
+    ) -> tuple[Tensors, Tensors]:
+        columns = len(weight) if valid_vocab is None else valid_vocab
+        chosen = select(hidden, labels, ignore_index, columns)
+        weights = chosen.of(torch.ones_like(labels, dtype=dtype) if token_weight is None else token_weight.to(dtype))
+        if num_items is not None:
+            weights = weights / num_items
+        elif mean:
+            shares = weights if class_weight is None else weights * class_weight.to(dtype)[chosen.labels]
+            weights = weights / shares.sum()
+        rows = _fused_rows(
+            chosen.hidden,
+            weight,
+            chosen.labels,
+            bias=bias,
+            row=_row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype),
+            class_weight=class_weight,
+            row_weight=weights if any(need) else None,
+            need=Need(*need),
+            budget=budget,
+            exact=exact,
+            want=Want(*want),
+        )
+        total = (weights * chosen.of_chosen(rows.loss)).sum()
+        if len(rows.loss) == 0 and (mean or num_items is not None):
+            total = total / (0 if num_items is None else num_items)
+        return (total, *_outputs(chosen, rows, len(labels))[1:]), _gradients(rows, chosen, hidden, bias, scale)
+
+    @staticmethod
+    def forward_fake(hidden: Tensor, weight: Tensor, labels: Tensor, *options: Any) -> tuple[Tensors, Tensors]:
+        bias, scale, (dtype, need, want) = options[0], options[1], options[-3:]
+        outputs = hidden.new_empty((), dtype=dtype), *_fake_outputs(hidden, want, dtype)[1:]
+        return outputs, _fake_gradients(hidden, weight, bias, scale, need, dtype)
+
+    @staticmethod
+    def save_context(ctx: Any, inputs: tuple[Any, ...], saved: Tensors) -> None:
+        ctx.need = inputs[-2]
+        ctx.save_for_backward(*saved)
+
+    @staticmethod
+    def backward(ctx: Any, by_total: Tensor) -> Tensors:
+        hidden, weight, bias, scale = (
+            times(gradient, by_total) if needed else None
+            for gradient, needed in zip(ctx.saved_tensors, ctx.need, strict=True)
+        )
+        return hidden, weight, None, bias, scale
+
+
+class TokenCrossEntropy(Operator, name="token_cross_entropy"):
+    """Loss, log-probability and entropy of every row, all three differentiable; 0 where the label is ignored."""
+
+    results = ("loss", "logprob", "entropy")
+    auxiliary = ("lse", "top1")
+    lowered = ("hidden", "weight")
+    synchronises = True
+
+    @staticmethod
+    def forward_compute(
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        bias: Tensor | None,
+        scale: Tensor | None,
+        class_weight: Tensor | None,
+        ignore_index: int,
+        factor: float,
+        softcap: float | None,
+        valid_vocab: int | None,
+        label_smoothing: float,
+        z_loss: float,
+        budget: int | None,
+        exact: bool,
+        dtype: torch.dtype,
+        want: Sequence[bool],
+    ) -> tuple[Tensors, Tensors]:
+        chosen = select(hidden, labels, ignore_index, len(weight) if valid_vocab is None else valid_vocab)
+        rows = _fused_rows(
+            chosen.hidden,
+            weight,
+            chosen.labels,
+            bias=bias,
+            row=_row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype),
+            class_weight=class_weight,
+            row_weight=None,
+            need=Need(False, False, False, False),
+            budget=budget,
+            exact=exact,
+            want=Want(*want),
+        )
+        loss, logprob, lse, entropy, top1 = _outputs(chosen, rows, len(labels))
+        return (loss, logprob, entropy, lse, top1), ()
+
+    @staticmethod
+    def forward_fake(hidden: Tensor, weight: Tensor, labels: Tensor, *options: Any) -> tuple[Tensors, Tensors]:
+        loss, logprob, lse, entropy, top1 = _fake_outputs(hidden, options[-1], options[-2])
+        return (loss, logprob, entropy, lse, top1), ()
+
+    @staticmethod
+    def save_context(ctx: Any, inputs: tuple[Any, ...], saved: Tensors) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:6])
+        ctx.options = inputs[6:-1]
+
+    @staticmethod
+    def backward(ctx: Any, by_loss: Tensor | None, by_logprob: Tensor | None, by_entropy: Tensor | None) -> Tensors:
+        need = [ctx.needs_input_grad[i] for i in (0, 1, 3, 4)]
+        by_rows = by_loss, by_logprob, by_entropy
+        if all(gradient is None for gradient in by_rows):
+            return ()
+        gradients = token_cross_entropy_backward(*by_rows, *ctx.saved_tensors, *ctx.options, need)
+        hidden, weight, bias, scale = (g if needed else None for g, needed in zip(gradients, need, strict=True))
+        return hidden, weight, None, bias, scale
+
+
+@torch.library.custom_op("fusegen::token_cross_entropy_backward", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
+def token_cross_entropy_backward(
+    by_loss: Tensor | None,
+    by_logprob: Tensor | None,
+    by_entropy: Tensor | None,
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    class_weight: Tensor | None,
+    ignore_index: int,
+    factor: float,
+    softcap: float | None,
+    valid_vocab: int | None,
+    label_smoothing: float,
+    z_loss: float,
+    budget: int | None,
+    exact: bool,
+    dtype: torch.dtype,
+    need: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of hidden, weight, bias and scale, from those of the three results of `TokenCrossEntropy`."""
+    chosen = select(hidden, labels, ignore_index, len(weight) if valid_vocab is None else valid_vocab)
+    rows = _fused_rows(
+        chosen.hidden,
+        weight,
+        chosen.labels,
+        bias=bias,
+        row=_row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype),
+        class_weight=class_weight,
+        row_weight=None if by_loss is None else chosen.of(by_loss),
+        logprob_weight=None if by_logprob is None else chosen.of(by_logprob),
+        entropy_weight=None if by_entropy is None else chosen.of(by_entropy),
+        need=Need(*need),
+        budget=budget,
+        exact=exact,
+        want=Want(),
+    )
+    return _gradients(rows, chosen, hidden, bias, scale)
+
+
+@token_cross_entropy_backward.register_fake
+def _(by_loss: Any, by_logprob: Any, by_entropy: Any, *inputs: Any) -> tuple[Tensor, ...]:
+    hidden, weight, _, bias, scale, *_, dtype, need = inputs
+    return _fake_gradients(hidden, weight, bias, scale, need, dtype)
+
+
+def _fused_rows(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    row: RowLoss,
+    class_weight: Tensor | None,
+    row_weight: Tensor | None,
+    budget: int | None,
+    logprob_weight: Tensor | None = None,
+    entropy_weight: Tensor | None = None,
+    **options: Any,
+) -> Rows:
+    """The backend's `fused_rows`; the `torch` one where a gradient is asked for that only it knows."""
+    compute = backends.backend_for(hidden.device, row.dtype).fused_rows
+    if logprob_weight is not None or entropy_weight is not None:
+        if entropy_weight is None and row_weight is None:
+            # The log-probability is minus the plain loss.
+            row, class_weight = replace(row, label_smoothing=0.0, z_loss=0.0), None
+            row_weight = None if logprob_weight is None else -logprob_weight
+        else:
+            compute = chunked.fused_rows
+            options |= {"logprob_weight": logprob_weight, "entropy_weight": entropy_weight}
+    if budget is None:
+        budget = backends.default_budget(hidden.device, len(weight), weight.element_size())
+    with torch.autocast(hidden.device.type, enabled=False):
+        return compute(
+            hidden, weight, labels, row=row, class_weight=class_weight, row_weight=row_weight, budget=budget, **options
+        )
+
+
+def _row_loss(scale: Tensor | None, factor: float, *options: Any) -> RowLoss:
+    return RowLoss(factor if scale is None else scale, *options)
+
+
+def _outputs(chosen: Selection, rows: Rows, total: int) -> tuple[Tensor, ...]:
+    """Loss, log-probability, log-sum-exp, entropy and top-1 of all rows, ignored ones too."""
+    loss, logprob, lse = (chosen.spread(each, total) for each in (rows.loss, rows.logprob, rows.lse))
+    entropy = rows.loss.new_empty(0) if rows.entropy is None else chosen.spread(rows.entropy, total)
+    top1 = chosen.labels.new_empty(0) if rows.top1 is None else chosen.spread(rows.top1, total, IGNORED_TOP1)
+    return loss, logprob, lse, entropy, top1
+
+
+def _fake_outputs(hidden: Tensor, want: Sequence[bool], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    loss, logprob, lse = (hidden.new_empty(len(hidden), dtype=dtype) for _ in range(3))
+    entropy = hidden.new_empty(len(hidden) if want[0] else 0, dtype=dtype)
+    return loss, logprob, lse, entropy, hidden.new_empty(len(hidden) if want[1] else 0, dtype=torch.int64)
+
+
+def _gradients(
+    rows: Rows, chosen: Selection, hidden: Tensor, bias: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    nothing = rows.loss.new_empty
+    return (
+        nothing(0) if rows.grad_hidden is None else chosen.spread(rows.grad_hidden, len(hidden)),
+        nothing(0) if rows.grad_weight is None else rows.grad_weight,
+        nothing(0) if rows.grad_bias is None or bias is None else rows.grad_bias.to(bias.dtype),
+        nothing(0) if rows.grad_scale is None or scale is None else rows.grad_scale.to(scale.dtype),
+    )
+
+
+def _fake_gradients(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor | None, need: Sequence[bool], dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    first, second, third, fourth = (
+        hidden.new_empty(0, dtype=dtype) if not needed or operand is None else operand.new_empty(tuple(operand.shape))
+        for needed, operand in zip(need, (hidden, weight, bias, scale), strict=True)
+    )
+    return first, second, third, fourth

@@ -1,0 +1,62 @@
+"""The gradient of the loss times what the rest of the graph hands back, which is 1 in nearly every backward.
+
+Gradients are computed in the forward. Where the factor is 1 they must not be read or written again, and to
+learn that it is must not wait for the device: so the kernel itself looks, and returns.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+PIECE = 2**22
+"""Elements that are widened at once where low precision is multiplied without Triton."""
+
+
+@torch.library.custom_op("fusegen::multiply_unless_one_", mutates_args=("gradient",))
+def multiply_unless_one_(gradient: Tensor, factor: Tensor) -> None:
+    """`gradient *= factor` with one rounding, for a contiguous gradient of any shape and a factor of one element."""
+    if gradient.numel() == 0:
+        return
+    if gradient.device.type == "cpu":
+        if factor.item() != 1:
+            _multiply_(gradient, factor)
+    elif _has_triton():
+        from fusegen.kernels.linear_cross_entropy.rescale_kernel import launch
+
+        launch(gradient, factor)
+    else:
+        _multiply_(gradient, factor)
+
+
+@multiply_unless_one_.register_fake
+def _(gradient: Tensor, factor: Tensor) -> None:
+    return None
+
+
+def times(gradient: Tensor, factor: Tensor) -> Tensor:
+    """`gradient * factor`, in the gradient's memory where nobody can ask for it again.
+
+    A compiler that traces this (with tensors of its own classes) gets it without a change in place.
+    """
+    if type(gradient) is not Tensor or torch._C._autograd._get_current_graph_task_keep_graph():
+        gradient = gradient.clone()
+    multiply_unless_one_(gradient, factor)
+    return gradient
+
+
+def _multiply_(gradient: Tensor, factor: Tensor) -> None:
+    wide = torch.promote_types(gradient.dtype, torch.float32)
+    if wide == gradient.dtype:
+        gradient.mul_(factor.to(wide))
+        return
+    for piece in gradient.view(-1).split(PIECE):
+        piece.copy_(piece.to(wide) * factor.to(wide))
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None

@@ -1,0 +1,419 @@
+"""Triton kernels of `linear_cross_entropy`: the softmax over a buffer of logits, and exact sums of gradients.
+
+`softmax_rows` reads a buffer of logits `(rows, columns)`, a chunk of tokens by the whole vocabulary or by a
+slab of it, and turns each row into its loss and, in place, into the gradient of that loss. Per row, over
+the first `valid_vocab` columns v with label y (https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html):
+
+    x_v  = logit_v + bias_v,  z_v = x_v * scale,  with a soft cap: z_v = softcap * tanh(x_v * scale / softcap)
+    lse  = log sum_v exp(z_v)                                     one pass, running maximum and sum
+    loss = (1 - smoothing) c_y (lse - z_y) + smoothing / V sum_v c_v (lse - z_v) + z_loss lse^2
+    d loss / d z_v = [(1 - smoothing) c_y + smoothing / V sum_u c_u + 2 z_loss lse] exp(z_v - lse)
+                     - smoothing / V c_v - (1 - smoothing) c_y [v = y]
+
+`add_product` adds `gradient.T @ hidden` to the gradient of the head, which between chunks holds 16-bit
+integers with one float32 scale per row and block of columns: sixteen bits where bfloat16 has eight, in the
+gradient's own memory. Only the last chunk rounds to the head's dtype.
+
+A function of the forward stands beside its gradient. Nothing here is particular to one vendor.
+"""
+
+# What Triton compiles has no Python types: its arguments are pointers, scalars and blocks.
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+STATES = 4
+"""Floats per row between two slabs: the maximum, and the sums of exp(z), c z and exp(z) z."""
+
+SCALE_COLUMNS = 256
+"""Columns of the head's gradient that share one scale in `add_product`."""
+
+_LOWEST = tl.constexpr(-3.0e38)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What `softmax_rows` does with a buffer. A slab is `first` and `last` where it is the whole vocabulary."""
+
+    statistics: bool = True
+    gradient: bool = False
+    first: bool = True
+    last: bool = True
+
+
+@triton.jit
+def _transform(logit, bias, scale, softcap, HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.constexpr):
+    """The z of the loss, and x = logit + bias."""
+    x = logit + bias
+    z = x * scale if HAS_SCALE else x
+    if HAS_SOFTCAP:
+        z = softcap * (2.0 * tl.sigmoid(2.0 * z / softcap) - 1.0)
+    return z, x
+
+
+@triton.jit
+def _transform_gradient(gradient, z, x, scale, softcap, HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.constexpr):
+    """From d/dz: d/dx, and this entry's part of d/dscale."""
+    if HAS_SOFTCAP:
+        ratio = z / softcap
+        gradient = gradient * (1.0 - ratio * ratio)
+    of_scale = gradient * x
+    if HAS_SCALE:
+        gradient = gradient * scale
+    return gradient, of_scale
+
+
+@triton.jit
+def _load_block(
+    row_ptr, bias_ptr, columns, first_column, limit, scale, softcap,
+    HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """z and x of some columns; beyond `limit` z is -inf. Only the tail is masked: the rest loads 16 bytes at a time."""
+    if MASKED:
+        logit = tl.load(row_ptr + columns, mask=columns < limit, other=0.0).to(tl.float32)
+    else:
+        logit = tl.load(row_ptr + columns, eviction_policy="evict_last").to(tl.float32)
+    bias = 0.0
+    if HAS_BIAS:
+        bias = tl.load(bias_ptr + first_column + columns, mask=columns < limit, other=0.0).to(tl.float32)
+    z, x = _transform(logit, bias, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
+    if MASKED:
+        z = tl.where(columns < limit, z, float("-inf"))
+    return z, x
+
+
+@triton.jit
+def _add_statistics(
+    maximum, total, weighted, product, best, z, columns, first_column, limit, class_weight_ptr,
+    HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr, WANT_ENTROPY: tl.constexpr, WANT_TOP1: tl.constexpr,
+):  # fmt: skip
+    """The running maximum, sum of exponentials, weighted sum, sum of exponentials times z and best column."""
+    highest = tl.max(z, 0)
+    if WANT_TOP1:
+        where = tl.min(tl.where(z == highest, columns, 2147483647), 0)
+        best = tl.where(highest > maximum, (first_column + where).to(tl.int64), best)
+    new_maximum = tl.maximum(maximum, highest)
+    shrink = tl.exp(maximum - new_maximum)
+    exponentials = tl.exp(z - new_maximum)
+    total = total * shrink + tl.sum(exponentials, 0)
+    if WANT_ENTROPY:
+        product = product * shrink + tl.sum(tl.where(exponentials > 0, exponentials * z, 0.0), 0)
+    if HAS_SMOOTHING:
+        if HAS_CLASS_WEIGHT:
+            z *= tl.load(class_weight_ptr + first_column + columns, mask=columns < limit, other=0.0)
+        weighted += tl.sum(tl.where(columns < limit, z, 0.0), 0)
+    return new_maximum, total, weighted, product, best
+
+
+@triton.jit
+def _store_gradient(
+    row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, of_softmax, of_label, of_class,
+    class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr,
+    HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.constexpr, WANT_SCALE: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Overwrites some columns by d(total)/d(logit); returns their part of d(total)/d(scale)."""
+    gradient = of_softmax * tl.exp(z - lse)
+    if HAS_SMOOTHING:
+        if HAS_CLASS_WEIGHT:
+            classes = tl.load(class_weight_ptr + first_column + columns, mask=columns < limit, other=0.0)
+            gradient -= of_class * classes
+        else:
+            gradient -= of_class
+    gradient = tl.where(first_column + columns == label, gradient - of_label, gradient)
+    if MASKED:
+        z = tl.where(columns < limit, z, 0.0)
+    gradient, of_scale = _transform_gradient(gradient, z, x, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
+    if MASKED:
+        gradient = tl.where(columns < limit, gradient, 0.0)
+        tl.store(row_ptr + columns, gradient.to(row_ptr.dtype.element_ty), mask=columns < n_columns)
+    else:
+        tl.store(row_ptr + columns, gradient.to(row_ptr.dtype.element_ty), eviction_policy="evict_first")
+    if WANT_SCALE:
+        return tl.sum(tl.where(columns < limit, of_scale, 0.0), 0)
+    return 0.0
+
+
+@triton.jit(do_not_specialize=["n_rows"])
+def _softmax_rows(
+    logits_ptr, row_stride, labels_ptr, bias_ptr, class_weight_ptr, class_weight_total_ptr, row_weight_ptr, scale_ptr,
+    state_ptr, label_logit_ptr, loss_ptr, lse_ptr, logprob_ptr, entropy_ptr, top1_ptr, scale_gradient_ptr,
+    scale_number, softcap, label_smoothing, z_loss, n_rows, first_column, n_columns, valid_vocab,
+    HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr, SCALE_IS_TENSOR: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr, HAS_Z_LOSS: tl.constexpr,
+    WANT_ENTROPY: tl.constexpr, WANT_TOP1: tl.constexpr, WANT_SCALE: tl.constexpr,
+    STATISTICS: tl.constexpr, GRADIENT: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr,
+    BLOCK: tl.constexpr, FULL_STEPS: tl.constexpr, STEPS: tl.constexpr,
+):  # fmt: skip
+    """One row per program; see the module's docstring for the formulas."""
+    row = tl.program_id(0).to(tl.int64)
+    row_ptr = logits_ptr + row * row_stride
+    label = tl.load(labels_ptr + row)
+    limit = tl.minimum(n_columns, valid_vocab - first_column)
+    label_here = (label >= first_column) & (label < first_column + limit)
+    scale = scale_number
+    if SCALE_IS_TENSOR:
+        scale = tl.load(scale_ptr).to(tl.float32)
+    lanes = tl.arange(0, BLOCK)
+
+    if STATISTICS:
+        maximum, total, weighted, product = _LOWEST, 0.0, 0.0, 0.0
+        best = tl.zeros((), tl.int64)
+        if not FIRST:
+            maximum = tl.load(state_ptr + row)
+            total = tl.load(state_ptr + row + n_rows)
+            weighted = tl.load(state_ptr + row + 2 * n_rows)
+            product = tl.load(state_ptr + row + 3 * n_rows)
+            if WANT_TOP1:
+                best = tl.load(top1_ptr + row)
+        for step in tl.range(0, FULL_STEPS):
+            columns = step * BLOCK + lanes
+            z, _ = _load_block(
+                row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, False
+            )
+            maximum, total, weighted, product, best = _add_statistics(
+                maximum, total, weighted, product, best, z, columns, first_column, limit, class_weight_ptr,
+                HAS_CLASS_WEIGHT, HAS_SMOOTHING, WANT_ENTROPY, WANT_TOP1,
+            )  # fmt: skip
+        for step in tl.range(FULL_STEPS, STEPS):
+            columns = step * BLOCK + lanes
+            z, _ = _load_block(
+                row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, True
+            )
+            maximum, total, weighted, product, best = _add_statistics(
+                maximum, total, weighted, product, best, z, columns, first_column, limit, class_weight_ptr,
+                HAS_CLASS_WEIGHT, HAS_SMOOTHING, WANT_ENTROPY, WANT_TOP1,
+            )  # fmt: skip
+        label_logit = 0.0
+        if label_here:
+            logit = tl.load(row_ptr + (label - first_column)).to(tl.float32)
+            bias = 0.0
+            if HAS_BIAS:
+                bias = tl.load(bias_ptr + label).to(tl.float32)
+            label_logit, _ = _transform(logit, bias, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
+        if not FIRST:
+            label_logit += tl.load(label_logit_ptr + row)
+        if WANT_TOP1:
+            tl.store(top1_ptr + row, best)
+        lse = maximum + tl.log(total)
+        if not LAST:
+            tl.store(state_ptr + row, maximum)
+            tl.store(state_ptr + row + n_rows, total)
+            tl.store(state_ptr + row + 2 * n_rows, weighted)
+            tl.store(state_ptr + row + 3 * n_rows, product)
+            tl.store(label_logit_ptr + row, label_logit)
+    else:
+        lse = tl.load(lse_ptr + row)
+
+    # Class weights of the label and of all classes: c_y and sum_v c_v.
+    label_weight, all_weights = 1.0, 1.0 * valid_vocab
+    if HAS_CLASS_WEIGHT:
+        known = (label >= 0) & (label < valid_vocab)
+        label_weight = tl.load(class_weight_ptr + label, mask=known, other=0.0)
+        all_weights = tl.load(class_weight_total_ptr)
+    spread = label_smoothing / valid_vocab
+
+    if STATISTICS and LAST:
+        loss = (1.0 - label_smoothing) * label_weight * (lse - label_logit)
+        if HAS_SMOOTHING:
+            loss += spread * (all_weights * lse - weighted)
+        if HAS_Z_LOSS:
+            loss += z_loss * lse * lse
+        tl.store(loss_ptr + row, loss)
+        tl.store(lse_ptr + row, lse)
+        tl.store(logprob_ptr + row, label_logit - lse)
+        if WANT_ENTROPY:
+            tl.store(entropy_ptr + row, lse - product / total)
+
+    if GRADIENT:
+        row_weight = tl.load(row_weight_ptr + row)
+        of_label = (1.0 - label_smoothing) * label_weight
+        of_softmax = of_label
+        if HAS_SMOOTHING:
+            of_softmax += spread * all_weights
+        if HAS_Z_LOSS:
+            of_softmax += 2.0 * z_loss * lse
+        of_softmax *= row_weight
+        of_label *= row_weight
+        of_class = spread * row_weight
+        # Backwards: the columns that the first pass read last are still in the cache.
+        scale_gradient = 0.0
+        for step in tl.range(FULL_STEPS, STEPS):
+            columns = step * BLOCK + lanes
+            z, x = _load_block(
+                row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, True
+            )
+            scale_gradient += _store_gradient(
+                row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, of_softmax, of_label,
+                of_class, class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT, HAS_SMOOTHING, HAS_SCALE, HAS_SOFTCAP,
+                WANT_SCALE, True,
+            )  # fmt: skip
+        for step in tl.range(0, FULL_STEPS):
+            columns = (FULL_STEPS - 1 - step) * BLOCK + lanes
+            z, x = _load_block(
+                row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, False
+            )
+            scale_gradient += _store_gradient(
+                row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, of_softmax, of_label,
+                of_class, class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT, HAS_SMOOTHING, HAS_SCALE, HAS_SOFTCAP,
+                WANT_SCALE, False,
+            )  # fmt: skip
+        if WANT_SCALE:
+            if not FIRST:
+                scale_gradient += tl.load(scale_gradient_ptr + row)
+            tl.store(scale_gradient_ptr + row, scale_gradient)
+
+
+def softmax_rows(
+    logits: Tensor,
+    labels: Tensor,
+    outputs: dict[str, Tensor | None],
+    *,
+    flags: Flags,
+    scale: Tensor | float = 1.0,
+    softcap: float | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    valid_vocab: int,
+    first_column: int = 0,
+    bias: Tensor | None = None,
+    class_weight: Tensor | None = None,
+    class_weight_total: Tensor | None = None,
+    row_weight: Tensor | None = None,
+) -> None:
+    """Fills `outputs` for the rows of `logits`, and with `flags.gradient` overwrites them by d(total)/d(logits).
+
+    Args:
+        logits: `(rows, columns)`, columns `first_column ...` of the vocabulary, any floating dtype, inner stride 1.
+        labels: `(rows,)` int64, in the whole vocabulary.
+        outputs: `loss`, `lse`, `logprob`, each `(rows,)` float32; `entropy` float32, `top1` int64, `scale` float32
+            (this row's part of d(total)/d(scale)) or None; between slabs also `state` `(STATES, rows)` and
+            `label_logit` `(rows,)`, float32. Without `flags.statistics` the log-sum-exp is read from `lse`.
+        class_weight_total: the sum of the first `valid_vocab` class weights, on the device.
+        row_weight: `(rows,)` float32, d(total)/d(loss of the row).
+    """
+    rows, columns = logits.shape
+    if rows == 0:
+        return
+    scale_is_tensor = isinstance(scale, Tensor)
+    block, warps = _softmax_block(columns)
+    _softmax_rows[(rows,)](
+        logits, logits.stride(0), labels, bias, class_weight, class_weight_total, row_weight,
+        scale if scale_is_tensor else None,
+        outputs.get("state"), outputs.get("label_logit"), outputs["loss"], outputs["lse"], outputs["logprob"],
+        outputs.get("entropy"), outputs.get("top1"), outputs.get("scale"),
+        0.0 if scale_is_tensor else float(scale), float(softcap or 1.0), float(label_smoothing), float(z_loss),
+        rows, first_column, columns, valid_vocab,
+        HAS_BIAS=bias is not None, HAS_SCALE=scale_is_tensor or scale != 1.0, SCALE_IS_TENSOR=scale_is_tensor,
+        HAS_SOFTCAP=softcap is not None, HAS_CLASS_WEIGHT=class_weight is not None,
+        HAS_SMOOTHING=label_smoothing != 0.0, HAS_Z_LOSS=z_loss != 0.0,
+        WANT_ENTROPY=outputs.get("entropy") is not None, WANT_TOP1=outputs.get("top1") is not None,
+        WANT_SCALE=outputs.get("scale") is not None,
+        STATISTICS=flags.statistics, GRADIENT=flags.gradient, FIRST=flags.first, LAST=flags.last,
+        BLOCK=block, FULL_STEPS=max(0, min(columns, valid_vocab - first_column)) // block,
+        STEPS=triton.cdiv(columns, block), num_warps=warps,
+    )  # fmt: skip
+
+
+def _softmax_block(columns: int) -> tuple[int, int]:
+    """Columns per step and warps: 32 columns per lane, the fastest of those measured on an H200."""
+    block = min(8192, triton.next_power_of_2(columns))
+    return block, max(1, min(8, block // 256))
+
+
+@triton.jit(debug=True)
+def _check_labels(labels_ptr, n_labels, valid_vocab, BLOCK: tl.constexpr):
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    labels = tl.load(labels_ptr + index, mask=index < n_labels, other=0)
+    inside = (labels >= 0) & (labels < valid_vocab)
+    tl.device_assert(inside, "linear_cross_entropy: a label is outside the vocabulary and is not ignore_index")
+
+
+def check_labels(labels: Tensor, valid_vocab: int) -> None:
+    """Stops the device with a readable message where a label of `(N,)` is outside `[0, valid_vocab)`."""
+    if labels.numel():
+        _check_labels[(triton.cdiv(labels.numel(), 1024),)](labels, labels.numel(), valid_vocab, BLOCK=1024)
+
+
+@triton.jit(do_not_specialize=["n_tokens", "vocabulary"])
+def _add_product(
+    gradient_descriptor, hidden_descriptor, sum_descriptor, out_descriptor, scale_ptr,
+    n_tokens, vocabulary, hidden_size, FIRST: tl.constexpr, LAST: tl.constexpr, GROUP: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_T: tl.constexpr,
+):  # fmt: skip
+    """One tile (BLOCK_V, BLOCK_H) of the head's gradient: old + gradient.T @ hidden, stored with 16 bits."""
+    blocks_h = tl.cdiv(hidden_size, BLOCK_H)
+    blocks_v = tl.cdiv(vocabulary, BLOCK_V)
+    program = tl.program_id(0)
+    group = program // (GROUP * blocks_h)
+    group_size = min(blocks_v - group * GROUP, GROUP)
+    first_v = (group * GROUP + (program % (GROUP * blocks_h)) % group_size) * BLOCK_V
+    block_h = (program % (GROUP * blocks_h)) // group_size
+    first_h = block_h * BLOCK_H
+
+    total = tl.zeros((BLOCK_V, BLOCK_H), tl.float32)
+    for start in tl.range(0, n_tokens, BLOCK_T):
+        gradient = gradient_descriptor.load([start, first_v])
+        hidden = hidden_descriptor.load([start, first_h])
+        total = tl.dot(gradient.T, hidden, total)
+
+    rows = first_v + tl.arange(0, BLOCK_V)
+    scale_ptrs = scale_ptr + rows * blocks_h + block_h
+    if not FIRST:
+        scales = tl.load(scale_ptrs, mask=rows < vocabulary, other=0.0)
+        total += sum_descriptor.load([first_v, first_h]).to(tl.float32) * scales[:, None]
+    if LAST:
+        out_descriptor.store([first_v, first_h], total.to(out_descriptor.dtype))
+    else:
+        scales = tl.max(tl.abs(total), 1) / 32767.0
+        tl.store(scale_ptrs, scales, mask=rows < vocabulary)
+        total *= (1.0 / tl.where(scales > 0, scales, 1.0))[:, None]
+        sum_descriptor.store([first_v, first_h], tl.floor(total + 0.5).to(tl.int16))
+
+
+TILE = {"BLOCK_V": 128, "BLOCK_H": SCALE_COLUMNS, "BLOCK_T": 64, "GROUP": 8, "num_warps": 8, "num_stages": 3}
+
+
+def can_add_product(hidden: Tensor, weight: Tensor) -> bool:
+    """Whether `add_product` takes these dtypes and alignments (rows of 16 bytes)."""
+    return hidden.dtype == weight.dtype and hidden.element_size() == 2 and hidden.shape[1] % 8 == 0
+
+
+def add_product(
+    gradient: Tensor, hidden: Tensor, out: Tensor, scales: Tensor, *, first: bool, last: bool, tile: Any = None
+) -> None:
+    """`out += gradient.T @ hidden` over several calls, rounded to the dtype of `out` in the last one alone.
+
+    Args:
+        gradient: `(tokens, V)`, 16-bit floating, row stride a multiple of 8.
+        hidden: `(tokens, H)`, 16-bit floating, contiguous, H a multiple of 8.
+        out: `(V, H)` of a 16-bit dtype; until the last call its memory holds integers.
+        scales: `(V, cdiv(H, SCALE_COLUMNS))` float32 scratch, kept between the calls (`product_scales`).
+    """
+    tile = dict(TILE if tile is None else tile)
+    options = {"num_warps": tile.pop("num_warps"), "num_stages": tile.pop("num_stages")}
+    tokens, hidden_size = hidden.shape
+    vocabulary = out.shape[0]
+    block_t, block_v, block_h = tile["BLOCK_T"], tile["BLOCK_V"], tile["BLOCK_H"]
+    grid = (triton.cdiv(vocabulary, block_v) * triton.cdiv(hidden_size, block_h),)
+    _add_product[grid](
+        TensorDescriptor(gradient, [tokens, vocabulary], [gradient.stride(0), 1], [block_t, block_v]),
+        TensorDescriptor(hidden, [tokens, hidden_size], [hidden.stride(0), 1], [block_t, block_h]),
+        TensorDescriptor.from_tensor(out.view(torch.int16), [block_v, block_h]),
+        TensorDescriptor.from_tensor(out, [block_v, block_h]),
+        scales, tokens, vocabulary, hidden_size, FIRST=first, LAST=last, **tile, **options,
+    )  # fmt: skip
+
+
+def product_scales(weight: Tensor) -> Tensor:
+    """Scratch for `add_product` into a gradient like `weight`."""
+    blocks = triton.cdiv(weight.shape[1], SCALE_COLUMNS)
+    return torch.empty(weight.shape[0], blocks, dtype=torch.float32, device=weight.device)

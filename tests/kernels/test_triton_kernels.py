@@ -1,0 +1,223 @@
+"""The Triton kernels and their schedules against float64, interpreted on the CPU, and on a GPU where there is one.
+
+The interpreter is chosen when triton is imported, so the cases run in a process of their own that has it:
+`test_interpreted` starts it on this very file.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+in_the_interpreter = pytest.mark.skipif(not INTERPRETED, reason="run by test_interpreted, in its process")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available() or INTERPRETED, reason="needs a CUDA device")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows, hidden size, vocabulary; the budget in rows of logits, or 0 for slabs; options of the row's loss."""
+
+    n_rows: int
+    hidden_size: int
+    vocabulary: int
+    budget_rows: int = 2048
+    scale: float = 1.0
+    softcap: float | None = None
+    valid_vocab: int | None = None
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    bias: bool = False
+    class_weight: bool = False
+    exact: bool = False
+
+
+CASES = (
+    Case(5, 16, 77),
+    Case(1, 24, 1000, softcap=5.0, bias=True),
+    Case(1, 3, 1),
+    Case(33, 40, 301, scale=0.5, label_smoothing=0.1, class_weight=True, valid_vocab=257),
+    Case(70, 8, 129, scale=1.7, softcap=3.0, bias=True, label_smoothing=0.2, z_loss=0.01),
+    Case(20, 12, 8200, valid_vocab=8195),
+    Case(40, 72, 1531, 0, softcap=4.0, bias=True, label_smoothing=0.1, class_weight=True, valid_vocab=1500),
+    Case(40, 16, 1100, 0, z_loss=0.1, scale=2.0, valid_vocab=3),
+)
+GPU_CASES = (
+    *CASES,
+    Case(700, 72, 1301, 300, label_smoothing=0.1),
+    Case(700, 72, 1301, 300, exact=True),
+    Case(700, 136, 1304, 260, exact=True, bias=True),
+    Case(900, 20, 1304, 260, exact=True),
+)
+# A few times what full logits in that dtype cost.
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 2e-2}
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
+def test_interpreted() -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(CASES) * len(TOLERANCE) + 2} passed" in done.stdout
+
+
+@in_the_interpreter
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_matches_float64(case: Case, dtype: torch.dtype) -> None:
+    check(case, dtype, "cpu")
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("case", GPU_CASES, ids=str)
+def test_matches_float64_on_the_gpu(case: Case, dtype: torch.dtype) -> None:
+    check(case, dtype, "cuda")
+
+
+@in_the_interpreter
+def test_no_gradient_work_without_row_weights() -> None:
+    hidden, weight, labels = torch.randn(4, 8), torch.randn(50, 8), torch.arange(4)
+    rows = run(Case(4, 8, 50), hidden, weight, labels, None, None, None)
+    assert (rows.grad_hidden, rows.grad_weight, rows.grad_bias, rows.grad_scale) == (None,) * 4
+    torch.testing.assert_close(rows.loss, F.cross_entropy(hidden @ weight.t(), labels, reduction="none"))
+
+
+@in_the_interpreter
+def test_no_rows() -> None:
+    rows = run(Case(0, 8, 50), torch.randn(0, 8), torch.randn(50, 8), torch.arange(0), None, None, torch.ones(0))
+    assert rows.loss.shape == (0,)
+    assert rows.grad_weight is not None
+    assert not rows.grad_weight.any()
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_exact_is_as_exact_as_full_logits() -> None:
+    """Eight chunks of tokens: rounding the head's gradient after each costs a third more error, `exact` nothing."""
+    case = Case(2048, 256, 4096)
+    inputs = make_inputs(case, torch.bfloat16, "cuda")
+    expected = reference(case, *inputs)["grad_weight"]
+
+    def error(rows: int, exact: bool) -> float:
+        found = run(replace(case, budget_rows=rows, exact=exact), *inputs).grad_weight
+        return relative(found, expected)
+
+    assert error(256, True) < 1.02 * error(4096, False) < 0.9 * error(256, False)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_labels_outside_stop_the_device() -> None:
+    program = (
+        "import torch; from fusegen.kernels.linear_cross_entropy.triton_kernels import check_labels;"
+        "check_labels(torch.tensor([3, 50], device='cuda'), 50); torch.cuda.synchronize()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "a label is outside the vocabulary" in done.stdout + done.stderr
+
+
+def make_inputs(case: Case, dtype: torch.dtype, device: str) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(case.n_rows)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    weight = normal(case.vocabulary, case.hidden_size) * (2 / case.hidden_size**0.5)
+    labels = torch.randint(0, case.valid_vocab or case.vocabulary, (case.n_rows,), generator=generator)
+    bias = normal(case.vocabulary).to(dtype).to(device) if case.bias else None
+    class_weight = torch.rand(case.vocabulary, generator=generator).to(device) if case.class_weight else None
+    row_weight = torch.rand(case.n_rows, generator=generator).to(device) / case.n_rows
+    hidden = normal(case.n_rows, case.hidden_size).to(dtype).to(device)
+    return hidden, weight.to(dtype).to(device), labels.to(device), bias, class_weight, row_weight
+
+
+def run(
+    case: Case,
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor | None,
+    class_weight: Tensor | None,
+    row_weight: Tensor | None,
+) -> Any:
+    from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Want
+    from fusegen.kernels.linear_cross_entropy.schedules import fused_rows
+
+    budget = case.budget_rows * (case.vocabulary + 15) * hidden.element_size()
+    row = RowLoss(case.scale, case.softcap, case.valid_vocab, case.label_smoothing, case.z_loss)
+    return fused_rows(
+        hidden,
+        weight,
+        labels,
+        bias=bias,
+        row=row,
+        class_weight=class_weight,
+        row_weight=row_weight,
+        need=Need(True, True, bias is not None, True),
+        budget=max(1, budget),
+        exact=case.exact,
+        want=Want(True, True),
+    )
+
+
+def reference(
+    case: Case,
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor | None,
+    class_weight: Tensor | None,
+    row_weight: Tensor,
+) -> dict[str, Tensor]:
+    """Everything in float64 with full logits."""
+    scale = torch.tensor(case.scale, dtype=torch.float64, device=hidden.device)
+    leaves = {"hidden": hidden.double(), "weight": weight.double(), "scale": scale}
+    if bias is not None:
+        leaves["bias"] = bias.double()
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    logits = leaves["hidden"] @ leaves["weight"].t() + leaves.get("bias", 0)
+    logits = logits * leaves["scale"]
+    if case.softcap is not None:
+        logits = case.softcap * torch.tanh(logits / case.softcap)
+    logits = logits[:, : case.valid_vocab]
+    classes = None if class_weight is None else class_weight.double()[: case.valid_vocab]
+    lse, logprobs = logits.logsumexp(1), logits.log_softmax(1)
+    loss = F.cross_entropy(logits, labels, classes, label_smoothing=case.label_smoothing, reduction="none")
+    loss = loss + case.z_loss * lse**2
+    gradients = torch.autograd.grad((loss * row_weight.double()).sum(), list(leaves.values()))
+    outputs = {"loss": loss, "lse": lse, "logprob": logprobs.gather(1, labels[:, None]).squeeze(1)}
+    outputs["entropy"] = -(logprobs.exp() * logprobs).sum(1)
+    outputs |= {f"grad_{name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
+    return {**{name: value.detach() for name, value in outputs.items()}, "logits": logits.detach()}
+
+
+def check(case: Case, dtype: torch.dtype, device: str) -> None:
+    inputs = make_inputs(case, dtype, device)
+    expected = reference(case, *inputs)
+    logits = expected.pop("logits")
+    rows = run(case, *inputs)
+    for name, value in expected.items():
+        found = getattr(rows, name)
+        error = float((found.double() - value).norm())
+        assert error <= TOLERANCE[dtype] * (float(value.norm()) + 1e-3), (name, error, float(value.norm()))
+    best = logits.gather(1, rows.top1[:, None]).squeeze(1)
+    assert (logits.amax(1) - best <= 4 * TOLERANCE[dtype]).all()
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found.double() - expected).norm() / expected.norm())
