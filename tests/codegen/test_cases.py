@@ -113,3 +113,8 @@ def test_a_refused_case_says_where(path: Path) -> None:
             assert site.excerpt
             assert site.at_line is not None
             assert site.excerpt in text.replace("\r\n", "\n").split("\n")[site.at_line - 1]
+
+
+def test_a_case_keeps_the_line_ends_that_it_is_about() -> None:
+    (crlf,) = [path for path in CASES if path.stem == "text_crlf"]
+    assert b"\r\n" in crlf.read_bytes()
