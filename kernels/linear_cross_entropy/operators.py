@@ -97,10 +97,14 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
     @staticmethod
     def save_context(ctx: Any, inputs: tuple[Any, ...], saved: Tensors) -> None:
         ctx.need = inputs[-2]
+        # Otherwise autograd makes zeros as large as both gradients, for the outputs that only carry them here.
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*saved)
 
     @staticmethod
-    def backward(ctx: Any, by_total: Tensor) -> Tensors:
+    def backward(ctx: Any, by_total: Tensor | None) -> Tensors:
+        if by_total is None:
+            return ()
         hidden, weight, bias, scale = (
             times(gradient, by_total) if needed else None
             for gradient, needed in zip(ctx.saved_tensors, ctx.need, strict=True)

@@ -44,6 +44,9 @@ def times(gradient: Tensor, factor: Tensor) -> Tensor:
     """
     if type(gradient) is not Tensor or torch._C._autograd._get_current_graph_task_keep_graph():
         gradient = gradient.clone()
+    else:
+        # Another tensor on the same memory: autograd copies a gradient that something else refers to as well.
+        gradient = gradient.detach()
     multiply_unless_one_(gradient, factor)
     return gradient
 

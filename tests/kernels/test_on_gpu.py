@@ -75,3 +75,19 @@ def test_compiled(reduction):
     torch.testing.assert_close(value, expected)
     gradients = [torch.autograd.grad(each, (hidden, weight)) for each in (value, expected)]
     torch.testing.assert_close(*gradients)
+
+
+def test_a_step_needs_the_gradients_and_the_budget():
+    """Neither gradient is held twice (512 MB here, against a budget of 128 MB)."""
+    rows, hidden_size, vocabulary = 4096, 2048, 128000
+    hidden = torch.randn(rows, hidden_size, device="cuda", dtype=torch.bfloat16).requires_grad_()
+    weight = torch.randn(vocabulary, hidden_size, device="cuda", dtype=torch.bfloat16).requires_grad_()
+    labels = torch.randint(0, vocabulary, (rows,), device="cuda")
+    for _ in range(2):
+        hidden.grad = weight.grad = None
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        linear_cross_entropy(hidden, weight, labels, budget=2**27).backward()
+    gradients = 2 * (hidden.numel() + weight.numel())
+    assert torch.cuda.max_memory_allocated() - before - gradients <= 1.1 * 2**27
