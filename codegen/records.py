@@ -66,8 +66,9 @@ class VocabularyLoss:
 
     `kind` is `causal` or `masked` (the stock losses behind `self.loss_function`) or `cross_entropy`.
     `labels` is how logits and labels meet: `shifted` (position i predicts label i+1), `aligned`,
-    `preshifted` (the caller or the forward shifted them and says so). `keywords` are further arguments
-    of the loss as they read in the source.
+    `preshifted` (the caller or the forward shifted them and says so), `double-shifted` (by hand, and by
+    the loss again) or `flat-shifted` (by the loss, over all sequences in one row). `keywords` are further
+    arguments of the loss as they read in the source.
     """
 
     kind: str
