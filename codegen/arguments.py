@@ -62,7 +62,7 @@ def _arguments(site: Site, found: Found, head: Call, stable: frozenset[str]) -> 
     ):
         raise _Unwritable(f"labels that are {described.labels} need rows chosen on both sides")
     transforms = _transforms(found, head, head_text, stable)
-    keywords, labels, spread = (_criterion if loss.kind == "cross_entropy" else _stock)(loss, found)
+    keywords, labels, spread = _criterion(loss, found) if loss.kind == "cross_entropy" else _stock(loss)
     guards = tuple(_guard(guard) for guard in site.guards)
     assert isinstance(head.node, ast.Call)
     return Arguments(
@@ -147,7 +147,7 @@ def _without_move(operand: Value) -> Value:
 # -- what the loss is called with ----------------------------------------------------------------------------
 
 
-def _stock(loss: Loss, found: Found) -> tuple[list[tuple[str, str]], str, str | None]:
+def _stock(loss: Loss) -> tuple[list[tuple[str, str]], str, str | None]:
     node = loss.call.node
     assert isinstance(node, ast.Call)
     given: list[tuple[str | None, str]] = [

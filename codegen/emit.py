@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.losses import loss_mapping
-from fusegen.codegen.pipeline import RULES_VERSION, in_processes, read_index
+from fusegen.codegen.pipeline import RULES_VERSION, in_processes, read_path
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import Failure, Site
@@ -108,16 +109,8 @@ class _Emitter:
     version: str
 
     def __call__(self, source: Source, path: str, mapping: dict[str, str]) -> _FileOutcome:
-        try:
-            content = source.read(path)
-            if content is None:
-                return _FileOutcome(path, None, (), (Failure(path, 0, "the file vanished while it was read"),))
-            report, matches, index = read_index(path, content.decode("utf-8"), mapping)
-        except SyntaxError as error:
-            return _FileOutcome(path, None, (), (Failure(path, error.lineno or 0, f"not Python: {error.msg}"),))
-        except (UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
-            return _FileOutcome(path, None, (), (Failure(path, 0, f"cannot be read: {error}"),))
-        planned: list[tuple[Plan, object]] = []
+        report, matches, index, content = read_path(source, path, mapping)
+        planned: list[tuple[Plan, FunctionBlock]] = []
         refused: list[NotEmitted] = []
         for site, analysis in matches:
             outcome = plan(site, analysis)
@@ -127,9 +120,10 @@ class _Emitter:
                 planned.append((outcome, analysis.block))
         if not planned or index is None:
             return _FileOutcome(path, None, tuple(refused), report.failures)
-        original = Original(source.package, source.version or "unknown", path, hashlib.sha256(content).hexdigest())
+        digest = hashlib.sha256(content).hexdigest()
+        original = Original(source.package, source.version or "unknown", path, digest)
         try:
-            text = module_text(original, index, planned, self.version)  # type: ignore[arg-type]
+            text = module_text(original, index, planned, self.version)
             compile(text, path, "exec")
         except (SpliceError, SyntaxError) as error:
             failure = Failure(path, 0, f"the generated module is wrong: {error}", internal=True)

@@ -115,15 +115,29 @@ def _read_chunk(
 
 
 def _read_path(source: Source, path: str, mapping: dict[str, str]) -> FileReport:
+    return read_path(source, path, mapping)[0]
+
+
+def read_path(
+    source: Source, path: str, mapping: dict[str, str]
+) -> tuple[FileReport, list[tuple[Site, Analysis]], FileIndex | None, bytes]:
+    """`read_index` of a file of the source, and its bytes; what cannot be read is a failure in the report."""
+    content: bytes | None = None
     try:
         content = source.read(path)
         if content is None:
-            return FileReport(path, failures=(Failure(path, 0, "the file vanished while it was scanned"),))
-        return read_file(path, content.decode("utf-8"), mapping)
+            return (
+                FileReport(path, failures=(Failure(path, 0, "the file vanished while it was scanned"),)),
+                [],
+                None,
+                b"",
+            )
+        return (*read_index(path, content.decode("utf-8"), mapping), content)
     except SyntaxError as error:
-        return FileReport(path, failures=(Failure(path, error.lineno or 0, f"not Python: {error.msg}"),))
+        failure = Failure(path, error.lineno or 0, f"not Python: {error.msg}")
     except (UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
-        return FileReport(path, failures=(Failure(path, 0, f"cannot be read: {error}"),))
+        failure = Failure(path, 0, f"cannot be read: {error}")
+    return FileReport(path, failures=(failure,)), [], None, content or b""
 
 
 def read_file(path: str, text: str, mapping: dict[str, str]) -> FileReport:
@@ -184,12 +198,16 @@ def _by_its_text(block: FunctionBlock, index: FileIndex) -> str | None:
     """Why a function is no site, where its text alone shows it: half of all need no walk."""
     if any(block.text.count(opening) != block.text.count(closing) for opening, closing in ("()", "[]", "{}")):
         return None  # perhaps cut in a wrong place: parsing it tells
-    if any(mark in block.text for mark in _LOSS_MARKS):
+    if _has_mark(block.text):
         if block.owner and _CLASSIFIER.search(block.owner) and "vocab" not in block.text:
             return "the class is a classifier and no vocabulary is in its text"
     elif not _HANDED.search(block.text) and not _has_criterion(block, index):
         return "labels are mentioned, and no loss is computed or handed on here"
     return None
+
+
+def _has_mark(text: str) -> bool:
+    return any(mark in text for mark in _LOSS_MARKS)
 
 
 def _has_criterion(block: FunctionBlock, index: FileIndex) -> bool:
@@ -201,14 +219,14 @@ def _functions(index: FileIndex) -> list[FunctionBlock]:
     """The functions that can hold a loss, or hand labels to one."""
     chosen: list[FunctionBlock] = []
     for function in index.functions.values():
-        if any(mark in function.text for mark in _LOSS_MARKS):
+        if _has_mark(function.text):
             chosen.append(function)
     for block in index.classes.values():
-        if not any(mark in block.text for mark in (*_LOSS_MARKS, "labels")):
+        if "labels" not in block.text and not _has_mark(block.text):
             continue
         for method in block.methods.values():
             text = method.text
-            own = any(mark in text for mark in _LOSS_MARKS)
+            own = _has_mark(text)
             in_forward = method.name == "forward" and ("loss" in text or "labels=" in text)
             handed = "labels" in text and (in_forward or _has_criterion(method, index))
             if method.name != "__init__" and (own or handed):

@@ -218,7 +218,7 @@ def _verdict(
     chains = [each.chain for each in found if isinstance(each.chain, Chain)]
     given = {test for each in found for test in _assumed(each.record.path)}
     uses = find_uses(walked, chains, {each.record.call for each in found}, given, reading) if chains else Uses()
-    refusal = _first_refusal(found, refusals, reading, uses) or _overwritten(found, walked)
+    refusal = _first_refusal(found, refusals, uses) or _overwritten(found, walked)
     first = next((each.record.call for each in found if isinstance(each.chain, Chain)), None)
     call = first or (found[0].record.call if found else refusals[0][0].call)
     guards = [*dict.fromkeys([*(guard for each in found for guard in _guards(each, reading)), *uses.guards])]
@@ -236,9 +236,7 @@ def _verdict(
     )
 
 
-def _first_refusal(
-    found: list[Found], refusals: list[tuple[CallRecord, Refusal]], reading: Reading, uses: Uses
-) -> Refusal | None:
+def _first_refusal(found: list[Found], refusals: list[tuple[CallRecord, Refusal]], uses: Uses) -> Refusal | None:
     for each in found:
         if isinstance(each.chain, Refusal) and each.record.inside is None:
             return each.chain
