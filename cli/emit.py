@@ -96,8 +96,11 @@ def command(
     except (WriteError, OSError) as error:
         raise Refused(str(error)) from error
     status = 2 if show_failures(emission.failures) else 0
-    for line in _summary(emission, changes, out, verbosity, written=not (check or diff)):
-        click.echo(line, err=diff)
+    summary = "".join(f"{line}\n" for line in _summary(emission, changes, out, verbosity, written=not (check or diff)))
+    if diff:
+        click.echo(summary, nl=False, err=True)
+    else:
+        write_result(summary, None)
     if check and changes:
         for path in (*changes.written[:_NAMED_AT_MOST], *changes.removed[:_NAMED_AT_MOST]):
             note(f"would change: {out / path}", verbosity)
