@@ -137,7 +137,8 @@ def test_a_patched_tree_runs_fused_and_can_be_put_back(tmp_path: Path, copy: Cal
     root = copy(Path("models/llama"))
     patch = written(tmp_path / "patches", "patch", "llama") / "llama/modeling_llama.patch"
     git_apply(root, [patch])
-    environment = os.environ | {"PYTHONPATH": str(root.parent)}
+    path = os.pathsep.join([str(root.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path}
     result = subprocess.run(
         [sys.executable, "-c", PATCHED], env=environment, capture_output=True, text=True, check=True
     )
