@@ -15,6 +15,8 @@ from fusegen.codegen.splice import splice
 
 _LINE_LENGTH = 119
 _BUILTINS = frozenset(dir(builtins))
+# Decorators that make tuples of outputs: the runtime's keep the logits in them (`runtime/tuples.py`).
+_TUPLE_DECORATORS = frozenset({"can_return_tuple", "capture_outputs", "check_model_inputs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,9 @@ def _lines(statements: tuple[str, ...]) -> list[str]:
 def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, FunctionBlock]], version: str) -> str:
     """The generated module for one modeling file."""
     classes = [RenderedClass(block.owner or "", fused_function(plan, block)) for plan, block in plans]
-    runtime = sorted({"fusible", *(plan.call.function for plan, _ in plans)})
-    free = sorted(
-        {name for rendered in classes for name in _free_names(rendered.function)} - set(runtime), key=_import_order
-    )
+    names = {name for rendered in classes for name in _free_names(rendered.function)}
+    runtime = sorted({"fusible", *(plan.call.function for plan, _ in plans)} | (names & _TUPLE_DECORATORS))
+    free = sorted(names - set(runtime), key=_import_order)
     module = original.file.removesuffix(".py")
     return (
         _template("module.py.j2").render(

@@ -40,9 +40,11 @@ def original_and_generated(entry: dict) -> tuple[FunctionType, FunctionType]:
 
 
 def decorators(function: FunctionType) -> list[str]:
+    """Those of transformers, outermost first: the runtime adds one of its own around some (`runtime/tuples.py`)."""
     found = []
     while hasattr(function, "__wrapped__"):
-        found.append(function.__code__.co_qualname)
+        if not function.__globals__["__name__"].startswith("fusegen.runtime"):
+            found.append(function.__code__.co_qualname)
         function = function.__wrapped__
     return found
 
