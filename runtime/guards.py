@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.modules import module as nn_module
 
 from fusegen.kernels.operator import AUTOCAST_KEYS
@@ -34,7 +35,6 @@ STOCK_LOSSES = "transformers.loss.loss_utils"
 _PLAIN_TENSORS = (nn.Parameter, torch.Tensor)
 _PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _DEVICES = tuple(AUTOCAST_KEYS)
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _LINEAR_FORWARD = nn.Linear.forward
 _calls: dict[type, Counter[str]] = {}
 
@@ -51,7 +51,9 @@ def fusible(module: nn.Module, head: Any, labels: Any, loss: str | None = None) 
     """
     if labels is None:
         return False
-    refusal = policy.refusal(module.training) or head_refusal(head) or _loss_refusal(module, loss)
+    refusal = (
+        policy.refusal(module.training) or head_refusal(head) or _loss_refusal(module, loss) or _transform_refusal()
+    )
     _count(type(module), refusal or FUSED)
     return refusal is None
 
@@ -86,25 +88,28 @@ def head_refusal(head: Any) -> str | None:
     """
     if type(head) is not nn.Linear:
         return reasons.HEAD_TYPE
-    if _has_hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head):
+    if _hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head):
         return reasons.HEAD_HOOKS
-    if not _is_plain(head.weight, 2) or not (head.bias is None or _is_plain(head.bias, 1)):
+    weight, bias = head.weight, head.bias
+    if not _is_plain(weight, 2) or not (bias is None or _is_plain(bias, 1)):
         return reasons.HEAD_WEIGHT
-    return None if head.weight.device.type in _DEVICES else reasons.DEVICE
+    return None if weight.device.type in _DEVICES else reasons.DEVICE
 
 
-def _has_hooks(head: nn.Linear) -> bool:
-    """Whether calling the head would run hooks of its own, or hooks that are registered for all modules."""
-    return any(
-        len(hooks) > 0
-        for hooks in (
-            *(head.__dict__[name] for name in _HOOKS),
-            nn_module._global_forward_pre_hooks,
-            nn_module._global_forward_hooks,
-            nn_module._global_backward_pre_hooks,
-            nn_module._global_backward_hooks,
-        )
+def _hooks(head: nn.Linear) -> int:
+    """How many hooks calling the head would run: its own, and those that are registered for all modules."""
+    own = head.__dict__
+    hooks = (
+        own["_forward_pre_hooks"],
+        own["_forward_hooks"],
+        own["_backward_pre_hooks"],
+        own["_backward_hooks"],
+        nn_module._global_forward_pre_hooks,
+        nn_module._global_forward_hooks,
+        nn_module._global_backward_pre_hooks,
+        nn_module._global_backward_hooks,
     )
+    return sum(map(len, hooks))
 
 
 def _is_plain(tensor: Any, dimensions: int) -> bool:
@@ -127,3 +132,9 @@ def _loss_refusal(module: nn.Module, name: str | None) -> str | None:
         for part in (function, inner)
     )
     return None if is_stock else reasons.LOSS_FUNCTION
+
+
+def _transform_refusal() -> str | None:
+    """Whether something other than plain backpropagation goes through this call."""
+    transformed = torch._C._functorch.get_dynamic_layer_stack_depth() > 0 or forward_ad._current_level >= 0
+    return reasons.TRANSFORM if transformed else None

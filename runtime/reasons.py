@@ -16,6 +16,7 @@ HEAD_WEIGHT = "FG514"
 LOSS_FUNCTION = "FG515"
 TUPLE = "FG516"
 DEVICE = "FG517"
+TRANSFORM = "FG518"
 
 REASONS = {
     DRIFT: "the installed modeling file is not the one that this forward was generated from",
@@ -29,4 +30,5 @@ REASONS = {
     LOSS_FUNCTION: "the model's loss_function is not the stock one",
     TUPLE: "a tuple was asked for (return_dict=False), whose logits have a place",
     DEVICE: "no backend of the kernel knows the head's device",
+    TRANSFORM: "a transform of torch.func or forward-mode differentiation is active, and the kernel has no rule for it",
 }
