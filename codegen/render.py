@@ -15,6 +15,8 @@ from fusegen.codegen.splice import splice
 
 _LINE_LENGTH = 119
 _BUILTINS = frozenset(dir(builtins))
+# Decorators that make tuples of outputs: the runtime's keep the logits in them (`runtime/tuples.py`).
+_TUPLE_DECORATORS = frozenset({"can_return_tuple", "capture_outputs", "check_model_inputs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
 
 def runtime_names(plans: list[tuple[Plan, FunctionBlock]], names: set[str]) -> list[str]:
     """What changed functions take from `fusegen.runtime`, sorted; `names` are all that they take from a module."""
-    return sorted({"fusible", *(plan.call.function for plan, _ in plans)})
+    return sorted({"fusible", *(plan.call.function for plan, _ in plans)} | (names & _TUPLE_DECORATORS))
 
 
 def header(original: Original, version: str) -> str:

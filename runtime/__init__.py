@@ -4,11 +4,15 @@ from fusegen.runtime.guards import coverage, fusible
 from fusegen.runtime.install import InstallError, InstallReport, install, uninstall
 from fusegen.runtime.losses import causal_lm_loss, cross_entropy_loss, masked_lm_loss
 from fusegen.runtime.policy import fused
+from fusegen.runtime.tuples import can_return_tuple, capture_outputs, check_model_inputs
 
 __all__ = [
     "InstallError",
     "InstallReport",
+    "can_return_tuple",
+    "capture_outputs",
     "causal_lm_loss",
+    "check_model_inputs",
     "coverage",
     "cross_entropy_loss",
     "fused",

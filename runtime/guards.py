@@ -6,6 +6,10 @@
         ...the original statements...
 
 A refusal is counted, and logged once per class and reason under `fusegen`.
+
+`torch.compile` traces these checks and guards on what they read: if the policy, the loss function, the
+head's class, its hooks or the model's mode changes, it compiles anew. Hence the spelling of some of them:
+dynamo guards on the length of a dictionary, not on its truth or on `in`, and reads no hooks by attribute.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.autograd import forward_ad
+from torch.nn.modules import module as nn_module
 
+from fusegen.kernels.operator import AUTOCAST_KEYS
 from fusegen.runtime import reasons
 from fusegen.runtime.policy import policy
 
@@ -28,6 +34,8 @@ FUSED = "fused"
 STOCK_LOSSES = "transformers.loss.loss_utils"
 _PLAIN_TENSORS = (nn.Parameter, torch.Tensor)
 _PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_DEVICES = tuple(AUTOCAST_KEYS)
+_LINEAR_FORWARD = nn.Linear.forward
 _calls: dict[type, Counter[str]] = {}
 
 
@@ -43,30 +51,34 @@ def fusible(module: nn.Module, head: Any, labels: Any, loss: str | None = None) 
     """
     if labels is None:
         return False
-    refusal = _refusal(module, head, loss)
-    counter = _calls.setdefault(type(module), Counter())
-    outcome = refusal or FUSED
+    refusal = (
+        policy.refusal(module.training) or head_refusal(head) or _loss_refusal(module, loss) or _transform_refusal()
+    )
+    _count(type(module), refusal or FUSED)
+    return refusal is None
+
+
+# Of use for what it does, not for what it returns: dynamo calls it while it traces, and puts None into the graph.
+@torch.compiler.assume_constant_result
+def _count(cls: type, outcome: str) -> None:
+    counter = _calls.setdefault(cls, Counter())
     counter[outcome] += 1
-    if refusal and counter[outcome] == 1:
-        level = logging.INFO if refusal == reasons.POLICY else logging.WARNING
-        logger.log(level, "%s runs unfused: %s %s", type(module).__name__, refusal, reasons.REASONS[refusal])
-    return not refusal
+    if outcome != FUSED and counter[outcome] == 1:
+        level = logging.INFO if outcome == reasons.POLICY else logging.WARNING
+        logger.log(level, "%s runs unfused: %s %s", cls.__name__, outcome, reasons.REASONS[outcome])
 
 
 def coverage() -> dict[str, dict[str, int]]:
-    """How often each class was called with labels, by outcome: `{"...LlamaForCausalLM": {"fused": 12, "FG511": 3}}`."""
+    """How often each class was called with labels, by outcome: `{"...LlamaForCausalLM": {"fused": 12, "FG511": 3}}`.
+
+    Under `torch.compile` the tracing of a call counts, once or twice, and the calls of what was compiled do not.
+    """
     return {f"{cls.__module__}.{cls.__qualname__}": dict(counter) for cls, counter in _calls.items()}
 
 
 def reset_coverage() -> None:
     """Forget all counts; each refusal is logged anew."""
     _calls.clear()
-
-
-def _refusal(module: nn.Module, head: Any, loss: str | None) -> str | None:
-    if not policy.allows(module.training):
-        return reasons.POLICY
-    return head_refusal(head) or (reasons.LOSS_FUNCTION if loss and not _is_stock(module.loss_function, loss) else None)
 
 
 def head_refusal(head: Any) -> str | None:
@@ -76,18 +88,28 @@ def head_refusal(head: Any) -> str | None:
     """
     if type(head) is not nn.Linear:
         return reasons.HEAD_TYPE
-    if (
-        head._forward_pre_hooks
-        or head._forward_hooks
-        or head._backward_pre_hooks
-        or head._backward_hooks
-        or "forward" in head.__dict__
-        or _has_any_global_hook()
-    ):
+    if _hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head):
         return reasons.HEAD_HOOKS
-    if not _is_plain(head.weight, 2) or not (head.bias is None or _is_plain(head.bias, 1)):
+    weight, bias = head.weight, head.bias
+    if not _is_plain(weight, 2) or not (bias is None or _is_plain(bias, 1)):
         return reasons.HEAD_WEIGHT
-    return None
+    return None if weight.device.type in _DEVICES else reasons.DEVICE
+
+
+def _hooks(head: nn.Linear) -> int:
+    """How many hooks calling the head would run: its own, and those that are registered for all modules."""
+    own = head.__dict__
+    hooks = (
+        own["_forward_pre_hooks"],
+        own["_forward_hooks"],
+        own["_backward_pre_hooks"],
+        own["_backward_hooks"],
+        nn_module._global_forward_pre_hooks,
+        nn_module._global_forward_hooks,
+        nn_module._global_backward_pre_hooks,
+        nn_module._global_backward_hooks,
+    )
+    return sum(map(len, hooks))
 
 
 def _is_plain(tensor: Any, dimensions: int) -> bool:
@@ -99,10 +121,20 @@ def _is_plain(tensor: Any, dimensions: int) -> bool:
     )
 
 
-def _is_stock(function: Any, name: str) -> bool:
-    """Whether `function` is the loss of that name as transformers defines it, with nothing wrapped or replaced."""
-    stock = vars(sys.modules[STOCK_LOSSES]) if STOCK_LOSSES in sys.modules else {}
-    return function is stock.get(name) and all(
+def _loss_refusal(module: nn.Module, name: str | None) -> str | None:
+    """Whether the model's loss is the one of that name as transformers defines it, with nothing wrapped or replaced."""
+    if name is None:
+        return None
+    stock = sys.modules.get(STOCK_LOSSES)
+    function, inner = getattr(stock, name, None), getattr(stock, "fixed_cross_entropy", None)
+    is_stock = module.loss_function is function and all(
         getattr(part, "__module__", None) == STOCK_LOSSES and not hasattr(part, "__wrapped__")
-        for part in (function, stock.get("fixed_cross_entropy"))
+        for part in (function, inner)
     )
+    return None if is_stock else reasons.LOSS_FUNCTION
+
+
+def _transform_refusal() -> str | None:
+    """Whether something other than plain backpropagation goes through this call."""
+    transformed = torch._C._functorch.get_dynamic_layer_stack_depth() > 0 or forward_ad._current_level >= 0
+    return reasons.TRANSFORM if transformed else None

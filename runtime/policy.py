@@ -6,53 +6,66 @@
     FUSEGEN_FUSE=never python ...    the process, where nothing above says otherwise
 
 In evaluation with labels, `training` leaves the original path alone, so that metrics find their logits.
+
+Under `torch.compile` a changed policy compiles anew, as every attribute that is read here is guarded. A
+`ContextVar` would not be, nor an attribute that a class of thread-locals has by default.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+
+from fusegen.runtime import reasons
 
 CHOICES = ("training", "always", "never")
 ENVIRONMENT = "FUSEGEN_FUSE"
 
 
 class Policy:
-    """One choice for the process and one for the current context, which wins.
+    """One choice for the process and one for the thread, which wins.
 
-    The environment is read once, at the first use.
+    The environment is read when the policy is made, and again by `set(None)`.
     """
 
     def __init__(self) -> None:
-        self._process: str | None = None
-        self._context: ContextVar[str | None] = ContextVar("fusegen_fuse", default=None)
+        self._thread = threading.local()
+        self.set(None)
 
     @property
     def fuse(self) -> str:
-        """The choice in force: of the context, of `install`, of the environment, `training`."""
-        if self._process is None:
-            self._process = checked_choice(os.environ.get(ENVIRONMENT) or "training", ENVIRONMENT)
-        return self._context.get() or self._process
+        """The choice in force: of the block, of `install`, of the environment, `training`. May raise `ValueError`."""
+        return getattr(self._thread, "fuse", None) or checked_choice(self._process, ENVIRONMENT)
 
     def set(self, fuse: str | None) -> None:
         """The choice for the process; None goes back to the environment's. Raises `ValueError`."""
-        self._process = fuse and checked_choice(fuse, "fuse")
+        self._process = checked_choice(fuse, "fuse") if fuse else os.environ.get(ENVIRONMENT) or "training"
 
-    def allows(self, training: bool) -> bool:
-        """Whether a module in training (or not) may take the fused path."""
+    def refusal(self, training: bool) -> str | None:
+        """The code of why a module in training (or not) must not take the fused path now, or None."""
         fuse = self.fuse
-        return training if fuse == "training" else fuse == "always"
+        if fuse == "never" or (fuse == "training" and not training):
+            return reasons.POLICY
+        return reasons.TUPLE if getattr(self._thread, "tuples", None) else None
+
+    def override(self, fuse: str) -> AbstractContextManager[None]:
+        """The choice for a block; other threads keep theirs. Raises `ValueError`."""
+        return self._held("fuse", checked_choice(fuse, "fuse"))
+
+    def whole_tuples(self) -> AbstractContextManager[None]:
+        """A block in which nothing is fused, since a tuple without its logits would have another order."""
+        return self._held("tuples", True)
 
     @contextmanager
-    def override(self, fuse: str) -> Iterator[None]:
-        """The choice for a block; other threads keep theirs. Raises `ValueError`."""
-        token = self._context.set(checked_choice(fuse, "fuse"))
+    def _held(self, name: str, value: str | bool) -> Iterator[None]:
+        before = getattr(self._thread, name, None)
+        setattr(self._thread, name, value)
         try:
             yield
         finally:
-            self._context.reset(token)
+            setattr(self._thread, name, before)
 
 
 def checked_choice(fuse: str, name: str) -> str:

@@ -14,6 +14,9 @@ HEAD_TYPE = "FG512"
 HEAD_HOOKS = "FG513"
 HEAD_WEIGHT = "FG514"
 LOSS_FUNCTION = "FG515"
+TUPLE = "FG516"
+DEVICE = "FG517"
+TRANSFORM = "FG518"
 
 REASONS = {
     DRIFT: "the installed modeling file is not the one that this forward was generated from",
@@ -25,4 +28,7 @@ REASONS = {
     HEAD_HOOKS: "calling the head would run hooks or a replaced forward, which the fused loss would bypass",
     HEAD_WEIGHT: "the head's weight is not a plain floating tensor (sharded, quantised or on the meta device)",
     LOSS_FUNCTION: "the model's loss_function is not the stock one",
+    TUPLE: "a tuple was asked for (return_dict=False), whose logits have a place",
+    DEVICE: "no backend of the kernel knows the head's device",
+    TRANSFORM: "a transform of torch.func or forward-mode differentiation is active, and the kernel has no rule for it",
 }

@@ -28,11 +28,10 @@ from transformers.models.bailing_hybrid.modeling_bailing_hybrid import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class BailingHybridForCausalLM(_source.BailingHybridForCausalLM):

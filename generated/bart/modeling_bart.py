@@ -29,12 +29,11 @@ from transformers.models.bart.modeling_bart import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     logger,
     shift_tokens_right,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class BartForConditionalGeneration(_source.BartForConditionalGeneration):

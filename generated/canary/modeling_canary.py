@@ -28,11 +28,10 @@ from transformers.models.canary.modeling_canary import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     shift_tokens_right,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class CanaryForConditionalGeneration(_source.CanaryForConditionalGeneration):

@@ -27,12 +27,11 @@ from transformers.models.csm.modeling_csm import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     nn,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class CsmForConditionalGeneration(_source.CsmForConditionalGeneration):

@@ -28,11 +28,10 @@ from transformers.models.deepseek_ocr2.modeling_deepseek_ocr2 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class DeepseekOcr2ForConditionalGeneration(_source.DeepseekOcr2ForConditionalGeneration):

@@ -11,11 +11,10 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class DeepseekV3ForCausalLM(_source.DeepseekV3ForCausalLM):

@@ -30,13 +30,12 @@ from transformers.models.doge.modeling_doge import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     load_balancing_loss_func,
     math,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class DogeForCausalLM(_source.DogeForCausalLM):

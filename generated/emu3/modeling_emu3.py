@@ -30,11 +30,10 @@ from transformers.models.emu3.modeling_emu3 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Emu3ForCausalLM(_source.Emu3ForCausalLM):

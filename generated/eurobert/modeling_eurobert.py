@@ -28,10 +28,9 @@ from transformers.models.eurobert.modeling_eurobert import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
 
 
 class EuroBertForMaskedLM(_source.EuroBertForMaskedLM):

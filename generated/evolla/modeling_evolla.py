@@ -25,11 +25,10 @@ from transformers.models.evolla.modeling_evolla import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class EvollaForProteinText2Text(_source.EvollaForProteinText2Text):

@@ -30,11 +30,10 @@ from transformers.models.falcon_h1.modeling_falcon_h1 import (
     Cache,
     CausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class FalconH1ForCausalLM(_source.FalconH1ForCausalLM):

@@ -27,13 +27,12 @@ from transformers.models.florence2.modeling_florence2 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     logger,
     shift_tokens_right,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Florence2ForConditionalGeneration(_source.Florence2ForConditionalGeneration):

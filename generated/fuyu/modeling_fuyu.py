@@ -28,12 +28,11 @@ from transformers.models.fuyu.modeling_fuyu import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     deprecate_kwarg,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class FuyuForCausalLM(_source.FuyuForCausalLM):

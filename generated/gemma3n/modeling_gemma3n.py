@@ -31,11 +31,10 @@ from transformers.models.gemma3n.modeling_gemma3n import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Gemma3nForCausalLM(_source.Gemma3nForCausalLM):

@@ -29,11 +29,10 @@ from transformers.models.gemma4_unified.modeling_gemma4_unified import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Gemma4UnifiedForCausalLM(_source.Gemma4UnifiedForCausalLM):

@@ -28,11 +28,10 @@ from transformers.models.glm4_moe_lite.modeling_glm4_moe_lite import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Glm4MoeLiteForCausalLM(_source.Glm4MoeLiteForCausalLM):

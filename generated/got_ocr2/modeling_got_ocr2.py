@@ -28,11 +28,10 @@ from transformers.models.got_ocr2.modeling_got_ocr2 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class GotOcr2ForConditionalGeneration(_source.GotOcr2ForConditionalGeneration):

@@ -27,11 +27,10 @@ from transformers.models.gpt2.modeling_gpt2 import (
     Cache,
     CausalLMOutputWithCrossAttentions,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class GPT2LMHeadModel(_source.GPT2LMHeadModel):

@@ -25,12 +25,11 @@ from transformers.models.granitemoe_swa.modeling_granitemoe_swa import (
     Cache,
     MoeCausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     load_balancing_loss_func,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class GraniteMoeSWAForCausalLM(_source.GraniteMoeSWAForCausalLM):

@@ -26,12 +26,11 @@ from transformers.models.granitemoehybrid.modeling_granitemoehybrid import (
     Cache,
     MoeCausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     load_balancing_loss_func,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class GraniteMoeHybridForCausalLM(_source.GraniteMoeHybridForCausalLM):

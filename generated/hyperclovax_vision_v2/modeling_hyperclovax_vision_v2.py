@@ -28,11 +28,10 @@ from transformers.models.hyperclovax_vision_v2.modeling_hyperclovax_vision_v2 im
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class HyperCLOVAXVisionV2ForConditionalGeneration(_source.HyperCLOVAXVisionV2ForConditionalGeneration):

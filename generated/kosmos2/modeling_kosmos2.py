@@ -28,12 +28,11 @@ from transformers.models.kosmos2.modeling_kosmos2 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     logger,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Kosmos2TextForCausalLM(_source.Kosmos2TextForCausalLM):

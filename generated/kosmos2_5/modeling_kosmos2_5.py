@@ -30,13 +30,12 @@ from transformers.models.kosmos2_5.modeling_kosmos2_5 import (
     TransformersKwargs,
     Unpack,
     add_start_docstrings_to_model_forward,
-    can_return_tuple,
     logger,
     replace_return_docstrings,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Kosmos2_5TextForCausalLM(_source.Kosmos2_5TextForCausalLM):

@@ -28,11 +28,10 @@ from transformers.models.kyutai_speech_to_text.modeling_kyutai_speech_to_text im
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class KyutaiSpeechToTextForConditionalGeneration(_source.KyutaiSpeechToTextForConditionalGeneration):

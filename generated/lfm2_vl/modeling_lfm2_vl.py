@@ -27,11 +27,10 @@ from transformers.models.lfm2_vl.modeling_lfm2_vl import (
     Lfm2VlCausalLMOutputWithPast,
     TransformersKwargs,
     Unpack,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Lfm2VlForConditionalGeneration(_source.Lfm2VlForConditionalGeneration):

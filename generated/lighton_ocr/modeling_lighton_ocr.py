@@ -28,12 +28,11 @@ from transformers.models.lighton_ocr.modeling_lighton_ocr import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     merge_with_config_defaults,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class LightOnOcrForConditionalGeneration(_source.LightOnOcrForConditionalGeneration):

@@ -28,11 +28,10 @@ from transformers.models.llama4.modeling_llama4 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Llama4ForCausalLM(_source.Llama4ForCausalLM):

@@ -28,12 +28,11 @@ from transformers.models.llava_onevision.modeling_llava_onevision import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     merge_with_config_defaults,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class LlavaOnevisionForConditionalGeneration(_source.LlavaOnevisionForConditionalGeneration):

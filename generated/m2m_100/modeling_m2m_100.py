@@ -28,12 +28,11 @@ from transformers.models.m2m_100.modeling_m2m_100 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    capture_outputs,
     merge_with_config_defaults,
     shift_tokens_right,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import capture_outputs, cross_entropy_loss, fusible
 
 
 class M2M100ForConditionalGeneration(_source.M2M100ForConditionalGeneration):

@@ -28,11 +28,10 @@ from transformers.models.mimo_v2_flash.modeling_mimo_v2_flash import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class MiMoV2FlashForCausalLM(_source.MiMoV2FlashForCausalLM):

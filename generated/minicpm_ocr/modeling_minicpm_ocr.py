@@ -27,10 +27,9 @@ from transformers.models.minicpm_ocr.modeling_minicpm_ocr import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class MiniCPMOcrForConditionalGeneration(_source.MiniCPMOcrForConditionalGeneration):

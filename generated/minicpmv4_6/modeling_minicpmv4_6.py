@@ -27,10 +27,9 @@ from transformers.models.minicpmv4_6.modeling_minicpmv4_6 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class MiniCPMV4_6ForConditionalGeneration(_source.MiniCPMV4_6ForConditionalGeneration):

@@ -27,11 +27,10 @@ from transformers.models.minicpmv4_7.modeling_minicpmv4_7 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class MiniCPMV4_7ForConditionalGeneration(_source.MiniCPMV4_7ForConditionalGeneration):

@@ -30,12 +30,11 @@ from transformers.models.minimax_m3_vl.modeling_minimax_m3_vl import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     load_balancing_loss_func,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class MiniMaxM3VLForCausalLM(_source.MiniMaxM3VLForCausalLM):

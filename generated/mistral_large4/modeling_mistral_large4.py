@@ -29,12 +29,11 @@ from transformers.models.mistral_large4.modeling_mistral_large4 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     merge_with_config_defaults,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class MistralLarge4ForConditionalGeneration(_source.MistralLarge4ForConditionalGeneration):

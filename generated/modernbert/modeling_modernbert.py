@@ -27,10 +27,9 @@ from transformers.models.modernbert.modeling_modernbert import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
 
 
 class ModernBertForMaskedLM(_source.ModernBertForMaskedLM):

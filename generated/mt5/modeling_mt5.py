@@ -29,10 +29,9 @@ from transformers.models.mt5.modeling_mt5 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class MT5ForConditionalGeneration(_source.MT5ForConditionalGeneration):

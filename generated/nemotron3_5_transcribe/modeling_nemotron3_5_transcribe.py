@@ -27,11 +27,10 @@ from transformers.models.nemotron3_5_transcribe.modeling_nemotron3_5_transcribe 
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Nemotron3_5TranscribeForConditionalGeneration(_source.Nemotron3_5TranscribeForConditionalGeneration):

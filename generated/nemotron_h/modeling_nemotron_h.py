@@ -26,11 +26,10 @@ from transformers.models.nemotron_h.modeling_nemotron_h import (
     Cache,
     MoeCausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class NemotronHForCausalLM(_source.NemotronHForCausalLM):

@@ -27,10 +27,9 @@ from transformers.models.neomme.modeling_neomme import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
 
 
 class NeoMMEForMaskedLM(_source.NeoMMEForMaskedLM):

@@ -28,12 +28,11 @@ from transformers.models.nllb_moe.modeling_nllb_moe import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     load_balancing_loss_func,
     shift_tokens_right,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class NllbMoeForConditionalGeneration(_source.NllbMoeForConditionalGeneration):

@@ -33,11 +33,10 @@ from transformers.models.olmo2.modeling_olmo2 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Olmo2ForCausalLM(_source.Olmo2ForCausalLM):

@@ -26,11 +26,10 @@ from transformers.models.ovis2.modeling_ovis2 import (
     Cache,
     Ovis2CausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Ovis2ForConditionalGeneration(_source.Ovis2ForConditionalGeneration):

@@ -25,11 +25,10 @@ from transformers.models.perception_lm.modeling_perception_lm import (
     Cache,
     PerceptionLMCausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class PerceptionLMForConditionalGeneration(_source.PerceptionLMForConditionalGeneration):

@@ -26,11 +26,10 @@ from transformers.models.phi4_multimodal.modeling_phi4_multimodal import (
     Cache,
     CausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Phi4MultimodalForCausalLM(_source.Phi4MultimodalForCausalLM):

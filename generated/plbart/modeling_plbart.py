@@ -29,12 +29,11 @@ from transformers.models.plbart.modeling_plbart import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    capture_outputs,
     merge_with_config_defaults,
     shift_tokens_right,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import capture_outputs, cross_entropy_loss, fusible
 
 
 class PLBartForConditionalGeneration(_source.PLBartForConditionalGeneration):

@@ -29,10 +29,9 @@ from transformers.models.pop2piano.modeling_pop2piano import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class Pop2PianoForConditionalGeneration(_source.Pop2PianoForConditionalGeneration):

@@ -30,10 +30,9 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Qwen2_5OmniThinkerForConditionalGeneration(_source.Qwen2_5OmniThinkerForConditionalGeneration):

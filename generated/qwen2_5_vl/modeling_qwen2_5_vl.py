@@ -33,11 +33,10 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Qwen2_5_VLForConditionalGeneration(_source.Qwen2_5_VLForConditionalGeneration):

@@ -28,12 +28,11 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     load_balancing_loss_func,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Qwen3MoeForCausalLM(_source.Qwen3MoeForCausalLM):

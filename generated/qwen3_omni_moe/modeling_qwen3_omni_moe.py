@@ -26,11 +26,10 @@ from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
     MoeModelOutputWithPast,
     Qwen3OmniMoeTalkerOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     load_balancing_loss_func,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Qwen3OmniMoeThinkerForConditionalGeneration(_source.Qwen3OmniMoeThinkerForConditionalGeneration):

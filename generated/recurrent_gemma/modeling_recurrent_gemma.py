@@ -29,12 +29,11 @@ from transformers.models.recurrent_gemma.modeling_recurrent_gemma import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     nn,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class RecurrentGemmaForCausalLM(_source.RecurrentGemmaForCausalLM):

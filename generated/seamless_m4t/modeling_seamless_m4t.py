@@ -31,12 +31,11 @@ from transformers.models.seamless_m4t.modeling_seamless_m4t import (
     Unpack,
     _compute_new_attention_mask,
     auto_docstring,
-    can_return_tuple,
     logger,
     shift_tokens_right,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class SeamlessM4TTextToUnitForConditionalGeneration(_source.SeamlessM4TTextToUnitForConditionalGeneration):

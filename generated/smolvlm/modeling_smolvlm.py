@@ -29,11 +29,10 @@ from transformers.models.smolvlm.modeling_smolvlm import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class SmolVLMForConditionalGeneration(_source.SmolVLMForConditionalGeneration):

@@ -29,12 +29,11 @@ from transformers.models.speech_to_text.modeling_speech_to_text import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    capture_outputs,
     merge_with_config_defaults,
     shift_tokens_right,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import capture_outputs, cross_entropy_loss, fusible
 
 
 class Speech2TextForConditionalGeneration(_source.Speech2TextForConditionalGeneration):

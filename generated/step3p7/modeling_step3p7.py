@@ -29,11 +29,10 @@ from transformers.models.step3p7.modeling_step3p7 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class Step3p7ForConditionalGeneration(_source.Step3p7ForConditionalGeneration):

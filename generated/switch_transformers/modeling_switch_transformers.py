@@ -28,13 +28,12 @@ from transformers.models.switch_transformers.modeling_switch_transformers import
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     load_balancing_loss_func,
     nn,
     router_z_loss_func,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class SwitchTransformersForConditionalGeneration(_source.SwitchTransformersForConditionalGeneration):

@@ -29,10 +29,9 @@ from transformers.models.t5.modeling_t5 import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class T5ForConditionalGeneration(_source.T5ForConditionalGeneration):

@@ -28,10 +28,9 @@ from transformers.models.udop.modeling_udop import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class UdopForConditionalGeneration(_source.UdopForConditionalGeneration):

@@ -27,10 +27,9 @@ from transformers.models.ultravbert.modeling_ultravbert import (
     UltraVBertMaskedLMOutput,
     Unpack,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class UltraVBertForMaskedLM(_source.UltraVBertForMaskedLM):

@@ -28,11 +28,10 @@ from transformers.models.unlimited_ocr.modeling_unlimited_ocr import (
     UnlimitedOcrCausalLMOutputWithPast,
     Unpack,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class UnlimitedOcrForConditionalGeneration(_source.UnlimitedOcrForConditionalGeneration):

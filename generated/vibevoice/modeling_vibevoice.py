@@ -24,11 +24,10 @@ from transformers.models.vibevoice import modeling_vibevoice as _source
 from transformers.models.vibevoice.modeling_vibevoice import (
     VibeVoiceCausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class VibeVoiceForConditionalGeneration(_source.VibeVoiceForConditionalGeneration):

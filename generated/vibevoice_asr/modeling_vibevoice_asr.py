@@ -27,11 +27,10 @@ from transformers.models.vibevoice_asr.modeling_vibevoice_asr import (
     Unpack,
     VibeVoiceAsrCausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class VibeVoiceAsrForConditionalGeneration(_source.VibeVoiceAsrForConditionalGeneration):

@@ -28,10 +28,9 @@ from transformers.models.video_llama_3.modeling_video_llama_3 import (
     Unpack,
     VideoLlama3CausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class VideoLlama3ForConditionalGeneration(_source.VideoLlama3ForConditionalGeneration):

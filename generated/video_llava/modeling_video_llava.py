@@ -28,13 +28,12 @@ from transformers.models.video_llava.modeling_video_llava import (
     Unpack,
     VideoLlavaCausalLMOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     deprecate_kwarg,
     merge_with_config_defaults,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class VideoLlavaForConditionalGeneration(_source.VideoLlavaForConditionalGeneration):

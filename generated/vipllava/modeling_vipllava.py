@@ -29,12 +29,11 @@ from transformers.models.vipllava.modeling_vipllava import (
     VipLlavaCausalLMOutputWithPast,
     VipLlavaModelOutputWithPast,
     auto_docstring,
-    can_return_tuple,
     deprecate_kwarg,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
 
 
 class VipLlavaForConditionalGeneration(_source.VipLlavaForConditionalGeneration):

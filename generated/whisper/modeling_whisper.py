@@ -29,11 +29,10 @@ from transformers.models.whisper.modeling_whisper import (
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
     auto_docstring,
-    can_return_tuple,
     shift_tokens_right,
 )
 
-from fusegen.runtime import cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
 
 
 class WhisperForConditionalGeneration(_source.WhisperForConditionalGeneration):

@@ -28,12 +28,11 @@ from transformers.models.xglm.modeling_xglm import (
     TransformersKwargs,
     Unpack,
     auto_docstring,
-    capture_outputs,
     merge_with_config_defaults,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import capture_outputs, causal_lm_loss, fusible
 
 
 class XGLMForCausalLM(_source.XGLMForCausalLM):

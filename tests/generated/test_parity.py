@@ -1,241 +1,20 @@
 """Generated forwards against the originals: same loss, same gradient of every parameter, on tiny random models.
 
-One family for each way in which generated forwards call their loss. Multipliers and soft caps are far
-from neutral and the logits spread, so that a forward that leaves one out gives another number.
+The families are those of `families.py`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from families import FAMILIES, Family, tokens
 
 from fusegen.runtime import coverage, fused, install
 
-VOCABULARY = 64
-TEXT = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-MULTI_HEAD = TEXT | {"num_key_value_heads": 4}
-SEQUENCE_TO_SEQUENCE = {
-    "vocab_size": VOCABULARY,
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 48,
-    "max_position_embeddings": 64,
-    "dropout": 0.0,
-}
-
-
-def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randint(3, VOCABULARY - 4, shape, generator=torch.Generator().manual_seed(seed))
-
-
-def labelled(*shape: int) -> torch.Tensor:
-    labels = tokens(*shape, seed=1)
-    labels[0, 3] = labels[1, 5:7] = -100
-    return labels
-
-
-def text_batch() -> dict[str, Any]:
-    return {"input_ids": tokens(2, 10), "labels": labelled(2, 10)}
-
-
-def codebook_batch() -> dict[str, Any]:
-    """Positions without audio, with all codebooks, and with the first one only."""
-    labels = tokens(2, 10, 4, seed=1)
-    labels[:, 0] = labels[0, :3] = labels[1, 4, 1:] = -100
-    return {"input_ids": tokens(2, 10, 4), "labels": labels}
-
-
-def audio_batch() -> dict[str, Any]:
-    return {
-        "input_values": torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)),
-        "labels": labelled(2, 10),
-    }
-
-
-@dataclass(frozen=True)
-class Family:
-    """A class, its configuration, and what it is called with."""
-
-    name: str
-    config: str
-    settings: dict[str, Any]
-    batch: Callable[[], dict[str, Any]] = text_batch
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def build(self) -> torch.nn.Module:
-        """The model in training, with parameters and biases that are far from their defaults."""
-        torch.manual_seed(0)
-        model = getattr(transformers, self.name)(getattr(transformers, self.config)(**self.settings))
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-            model.get_output_embeddings().weight.mul_(10)
-            if getattr(model, "final_logits_bias", None) is not None:
-                model.final_logits_bias.normal_()
-        return model.train()
-
-    def __str__(self) -> str:
-        return self.name
-
-
-MOE = {"num_local_experts": 4, "num_experts_per_tok": 2}
-FAMILIES = [
-    Family("LlamaForCausalLM", "LlamaConfig", TEXT),
-    Family("Gemma2ForCausalLM", "Gemma2Config", TEXT | {"final_logit_softcapping": 2.0}),
-    Family("CohereForCausalLM", "CohereConfig", TEXT | {"logit_scale": 0.37}),
-    Family("GraniteForCausalLM", "GraniteConfig", TEXT | {"logits_scaling": 3.0}),
-    Family(
-        "MuseGlimmerForConditionalGeneration",
-        "MuseGlimmerConfig",
-        {
-            "text_config": TEXT | {"output_multiplier": 0.37, "final_logit_softcapping": 2.0},
-            "vision_config": {
-                "hidden_size": 32,
-                "intermediate_size": 48,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-                "layer_types": ["full_attention"] * 2,
-            },
-            "image_token_id": VOCABULARY - 1,
-        },
-    ),
-    Family(
-        "Inkling2ForCausalLM",
-        "Inkling2TextConfig",
-        {
-            **{name: value for name, value in TEXT.items() if name != "intermediate_size"},
-            "unpadded_vocab_size": VOCABULARY - 4,
-            "swa_num_attention_heads": 4,
-            "swa_num_key_value_heads": 2,
-            "swa_head_dim": 8,
-            "moe_intermediate_size": 24,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "final_logit_softcapping": 2.0,
-        },
-    ),
-    Family("BartForConditionalGeneration", "BartConfig", SEQUENCE_TO_SEQUENCE),
-    Family(
-        "T5ForConditionalGeneration",
-        "T5Config",
-        {
-            "vocab_size": VOCABULARY,
-            "d_model": 32,
-            "d_kv": 8,
-            "d_ff": 48,
-            "num_layers": 2,
-            "num_heads": 4,
-            "dropout_rate": 0.0,
-            "decoder_start_token_id": 0,
-        },
-    ),
-    Family(
-        "MixtralForCausalLM",
-        "MixtralConfig",
-        TEXT | MOE | {"router_aux_loss_coef": 0.5},
-        extra={"output_router_logits": True},
-    ),
-    Family(
-        "NllbMoeForConditionalGeneration",
-        "NllbMoeConfig",
-        SEQUENCE_TO_SEQUENCE
-        | {
-            "num_experts": 4,
-            "expert_capacity": 64,
-            "encoder_sparse_step": 2,
-            "decoder_sparse_step": 2,
-            "router_aux_loss_coef": 0.5,
-            "encoder_layerdrop": 0.0,
-            "decoder_layerdrop": 0.0,
-            "moe_token_dropout": 0.0,
-        },
-        extra={"output_router_logits": True},
-    ),
-    Family(
-        "MoonshineForConditionalGeneration",
-        "MoonshineConfig",
-        {
-            "vocab_size": VOCABULARY,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "encoder_num_hidden_layers": 2,
-            "decoder_num_hidden_layers": 2,
-            "encoder_num_attention_heads": 4,
-            "decoder_num_attention_heads": 4,
-            "pad_token_id": 0,
-        },
-        audio_batch,
-    ),
-    Family(
-        "CsmForConditionalGeneration",
-        "CsmConfig",
-        TEXT
-        | {
-            "num_codebooks": 4,
-            "text_vocab_size": VOCABULARY,
-            "codebook_pad_token_id": VOCABULARY - 1,
-            "codebook_eos_token_id": 0,
-            "audio_token_id": VOCABULARY - 2,
-            "audio_eos_token_id": VOCABULARY - 3,
-            "depth_decoder_config": TEXT | {"num_codebooks": 4, "backbone_hidden_size": 32},
-            "codec_config": {
-                "model_type": "mimi",
-                "num_filters": 4,
-                "hidden_size": 64,
-                "intermediate_size": 32,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 2,
-                "head_dim": 32,
-                "codebook_size": 64,
-                "codebook_dim": 8,
-                "vector_quantization_hidden_dimension": 8,
-                "num_quantizers": 4,
-                "upsample_groups": 4,
-                "upsampling_ratios": [2, 2],
-            },
-        },
-        codebook_batch,
-    ),
-    Family(
-        "FalconMambaForCausalLM",
-        "FalconMambaConfig",
-        {"vocab_size": VOCABULARY, "hidden_size": 32, "state_size": 8, "num_hidden_layers": 2, "time_step_rank": 4},
-    ),
-    Family("EuroBertForMaskedLM", "EuroBertConfig", MULTI_HEAD | {"mask_token_id": VOCABULARY - 1}),
-    Family(
-        "ModernBertDecoderForCausalLM",
-        "ModernBertDecoderConfig",
-        MULTI_HEAD | {"cls_token_id": 1, "sep_token_id": 2, "local_attention": 8},
-    ),
-    Family(
-        "XLNetLMHeadModel",
-        "XLNetConfig",
-        {"vocab_size": VOCABULARY, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48, "dropout": 0.0},
-    ),
-]
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=str)
 
 
@@ -322,13 +101,22 @@ def test_the_number_of_items_divides_where_it_did(family: Family, count: int | t
 
 
 @each_family
-def test_a_tuple_starts_with_the_loss(family: Family) -> None:
+def test_a_tuple_keeps_its_length_and_order(family: Family) -> None:
+    """A forward that makes its tuple itself is fused, with None in the place of the logits; the others are not."""
     model, batch = family.build(), family.batch() | family.extra | {"return_dict": False}
+    makes_it_itself = "return_dict" in inspect.signature(type(model).forward).parameters
     expected, evaluation = called(model, batch), evaluated(model, batch)
     install()
     output = called(model.train(), batch)
-    assert type(output) is tuple
+    (outcomes,) = coverage().values()
+    assert outcomes == ({"fused": 1} if makes_it_itself else {"FG516": 1})
+    assert type(output) is type(expected) is tuple
     assert_close(output[0].detach(), expected[0].detach(), "loss", 1e-5)
+    places = [i for i, entry in enumerate(output) if entry is None]
+    assert places == ([1] if makes_it_itself else [])
+    assert [type(entry) for entry in output if entry is not None] == [
+        type(entry) for i, entry in enumerate(expected) if i not in places
+    ]
     assert len(evaluated(model, batch)) == len(evaluation)
 
 

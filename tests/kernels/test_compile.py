@@ -1,89 +1,21 @@
-"""One graph, traced once: a generated Llama forward under `torch.compile`, over steps that ignore other tokens."""
+"""The kernel's function and operators under `torch.compile`; `tests/generated/test_compiled.py` has whole models."""
 
 from __future__ import annotations
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
-transformers = pytest.importorskip("transformers", reason="needs transformers (the extra `runtime`)")
-
-from torch._dynamo.utils import counters  # noqa: E402
 
 from fusegen.kernels import linear_cross_entropy  # noqa: E402
-from fusegen.kernels.linear_cross_entropy.operators import LinearCrossEntropy  # noqa: E402
 from fusegen.kernels.ops import CrossEntropy, Linear, Sequence, SoftCap  # noqa: E402
-
-VOCABULARY = 64
 
 
 @pytest.fixture(autouse=True)
 def _fresh_compiler():
     torch._dynamo.reset()
-    counters.clear()
     torch.manual_seed(0)
     yield
     torch._dynamo.reset()
-
-
-@pytest.fixture
-def model(monkeypatch):
-    """A tiny Llama whose forward is the generated one, with the guards (which are not compiled here) granted."""
-    from fusegen.generated.llama import modeling_llama
-
-    monkeypatch.setattr(modeling_llama, "fusible", lambda module, head, labels, loss=None: labels is not None)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "max_position_embeddings": 32}
-    config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, **sizes
-    )
-    return modeling_llama.LlamaForCausalLM(config)
-
-
-def batches(count):
-    for step in range(count):
-        ids = torch.randint(0, VOCABULARY, (2, 10))
-        yield ids, ids.masked_fill(torch.rand(ids.shape) < step / (count - 1), -100)
-
-
-def loss_and_gradients(model, ids, labels):
-    model.zero_grad()
-    output = model(input_ids=ids, labels=labels)
-    assert output.logits is None
-    output.loss.backward()
-    return output.loss.detach(), [parameter.grad for parameter in model.parameters()]
-
-
-def test_a_generated_forward_is_one_graph_for_all_patterns_of_ignored_tokens(model, monkeypatch):
-    traced = []
-    save_context = LinearCrossEntropy.save_context
-
-    def counting(ctx, inputs, saved):
-        traced.append(type(saved[0]) is not torch.Tensor)
-        save_context(ctx, inputs, saved)
-
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    expected = [loss_and_gradients(model, *batch) for batch in batches(20)]
-    torch.manual_seed(0)
-    expected = [loss_and_gradients(model, *batch) for batch in batches(20)]
-    monkeypatch.setattr(LinearCrossEntropy, "save_context", staticmethod(counting))
-    torch.manual_seed(0)
-    for batch, wanted in zip(batches(20), expected, strict=True):
-        torch.testing.assert_close(loss_and_gradients(compiled, *batch), wanted, equal_nan=True)
-        steps = len(traced)
-    assert counters["stats"]["unique_graphs"] == 1
-    assert not counters["graph_break"]
-    assert not counters["recompiles"]
-    assert traced
-    assert all(traced), "the context was saved outside a trace"
-    loss_and_gradients(compiled, *next(batches(2)))
-    assert len(traced) == steps <= 3, "more than once for each of the compiler's own tracing passes"
-
-
-@pytest.mark.slow
-def test_inductor(model):
-    compiled = torch.compile(model, fullgraph=True)
-    for batch in batches(3):
-        wanted = loss_and_gradients(model, *batch)
-        torch.testing.assert_close(loss_and_gradients(compiled, *batch), wanted, equal_nan=True)
 
 
 @pytest.mark.parametrize("outputs", [(), ("entropy", "logprob", "logsumexp", "top1", "hits")])

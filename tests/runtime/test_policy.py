@@ -1,4 +1,4 @@
-"""Who decides whether to fuse: a context, then `install`, then the environment, then the default."""
+"""Who decides whether to fuse: a block, then `install`, then the environment, then the default."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ def _fresh(monkeypatch):
 
 def test_training_is_the_default():
     assert policy.fuse == "training"
-    assert policy.allows(training=True)
-    assert not policy.allows(training=False)
+    assert policy.refusal(training=True) is None
+    assert policy.refusal(training=False) == "FG511"
 
 
 def test_always_and_never():
-    for fuse, allowed in (("always", True), ("never", False)):
+    for fuse, refusal in (("always", None), ("never", "FG511")):
         policy.set(fuse)
-        assert policy.allows(True) is policy.allows(False) is allowed
+        assert policy.refusal(True) == policy.refusal(False) == refusal
 
 
 def test_precedence(monkeypatch):
     monkeypatch.setenv("FUSEGEN_FUSE", "never")
+    policy.set(None)
     assert policy.fuse == "never"
     policy.set("training")
     assert policy.fuse == "training"
@@ -45,13 +46,13 @@ def test_precedence(monkeypatch):
     assert policy.fuse == "training"
 
 
-def test_a_context_is_left_after_an_error():
+def test_a_block_is_left_after_an_error():
     with pytest.raises(KeyError), fused(fuse="never"):
         raise KeyError
     assert policy.fuse == "training"
 
 
-def test_a_context_is_of_one_thread():
+def test_a_block_is_of_one_thread():
     seen = []
     with fused(fuse="never"):
         thread = Thread(target=lambda: seen.append(policy.fuse))
@@ -66,5 +67,6 @@ def test_unknown_choices_are_errors(monkeypatch):
     with pytest.raises(ValueError, match="got 'sometimes'"), fused(fuse="sometimes"):
         pass
     monkeypatch.setenv("FUSEGEN_FUSE", "on")
+    policy.set(None)
     with pytest.raises(ValueError, match="FUSEGEN_FUSE"):
         _ = policy.fuse

@@ -1,0 +1,57 @@
+"""The decorators of transformers that turn an output into a tuple, under which a tuple keeps its logits.
+
+    @can_return_tuple                      # transformers': output.to_tuple() drops the fields that are None
+    def forward(self, ..., **kwargs):
+
+A fused forward has no logits, and what follows them in the tuple would move up by one. So where a tuple is
+asked for, by `return_dict=False` or by the config, the original statements run (FG516). Generated modules
+import these instead of transformers' own, and each runs transformers' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from typing import Any
+
+from fusegen.runtime.policy import policy
+
+
+def can_return_tuple(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`transformers.utils.generic.can_return_tuple`, with whole tuples."""
+    return _whole_tuples(_stock("generic", "can_return_tuple")(function))
+
+
+def capture_outputs(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+    """`transformers.utils.output_capturing.capture_outputs`, with whole tuples."""
+    stock = _stock("output_capturing", "capture_outputs")
+    return _whole_tuples(stock(function)) if function else lambda late: _whole_tuples(stock(**options)(late))
+
+
+def check_model_inputs(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+    """`transformers.utils.generic.check_model_inputs`, as `capture_outputs` was called up to 5.1."""
+    stock = _stock("generic", "check_model_inputs")
+    return _whole_tuples(stock(function)) if function else lambda late: _whole_tuples(stock(**options)(late))
+
+
+def _stock(module: str, name: str) -> Any:
+    return getattr(import_module(f"transformers.utils.{module}"), name)
+
+
+def _whole_tuples(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(decorated)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _asks_for_a_tuple(self, kwargs.get("return_dict")):
+            return decorated(self, *args, **kwargs)
+        with policy.whole_tuples():
+            return decorated(self, *args, **kwargs)
+
+    return wrapper
+
+
+def _asks_for_a_tuple(model: Any, return_dict: bool | None) -> bool:
+    config = getattr(model, "config", None)
+    if return_dict is None:
+        return_dict = getattr(config, "return_dict", True)
+    return not return_dict or getattr(config, "torchscript", False)
