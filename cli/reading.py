@@ -18,7 +18,8 @@ def opened(spec: str) -> Source:
     try:
         source = open_source(spec)
         if not source.paths():
-            raise SourceError(f"{source.location} holds no modeling file below models/. Is it a whole tree?")
+            found = "".join(f" {problem.file}: {problem.message}." for problem in source.problems())
+            raise SourceError(f"{source.location} holds no modeling file below models/. Is it a whole tree?{found}")
     except SourceError as error:
         raise Refused(str(error)) from error
     return source

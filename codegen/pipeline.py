@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from fusegen.codegen.decoding import decode
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions import linear_cross_entropy
 from fusegen.codegen.index import FileIndex, FunctionBlock
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from fusegen.codegen.sources import Source
 
 # A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 
 # Labels as an argument of a call: `labels=labels`, `f(logits, labels)`.
 _HANDED = re.compile(r"labels=(?!None\b)|[(,]\s*(?:\w+_)?labels\s*[,)]")
 
 Result = TypeVar("Result")
+
+_CLASS = re.compile(r"\nclass[ \t]+(\w+)")
 
 _LOSS_MARKS = ("CrossEntropyLoss", "cross_entropy(", "loss_function(", "nll_loss(")
 _CLASSIFIER = re.compile(r"For\w*(Classification|QuestionAnswering|MultipleChoice|NextSentence|Segmentation|Detection)")
@@ -74,7 +77,10 @@ def scan(
             progress(len(paths) - len(missing) + number, len(paths))
     if cache is not None and missing:
         cache.save()
-    return ScanReport(source.package, source.version, tuple(found[path] for path in paths))
+    files = [found[path] for path in paths]
+    if not models:
+        files += (FileReport(problem.file, failures=(problem,)) for problem in source.problems())
+    return ScanReport(source.package, source.version, tuple(files), complete=not models)
 
 
 def _content(source: Source, path: str) -> bytes | None:
@@ -126,17 +132,14 @@ def read_path(
     try:
         content = source.read(path)
         if content is None:
-            return (
-                FileReport(path, failures=(Failure(path, 0, "the file vanished while it was scanned"),)),
-                [],
-                None,
-                b"",
-            )
-        return (*read_index(path, content.decode("utf-8"), mapping), content)
+            raise FileNotFoundError("the file vanished while it was scanned, or is a link to nothing")
+        return (*read_index(path, decode(content), mapping), content)
     except SyntaxError as error:
         failure = Failure(path, error.lineno or 0, f"not Python: {error.msg}")
-    except (UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
-        failure = Failure(path, 0, f"cannot be read: {error}")
+    except (RecursionError, MemoryError):
+        failure = Failure(path, 0, "cannot be read: an expression is nested too deeply")
+    except (OSError, ValueError) as error:
+        failure = Failure(path, 0, str(error))
     return FileReport(path, failures=(failure,)), [], None, content or b""
 
 
@@ -152,7 +155,7 @@ def read_index(
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "labels" not in text and "loss" not in text:
-        return FileReport(path), [], None
+        return FileReport(path, classes=_classes(text)), [], None
     try:
         index = FileIndex(text)
         return (*_read_functions(path, index, mapping), index)
@@ -160,6 +163,10 @@ def read_index(
         # The text pass cut in a wrong place (or the file is no Python at all, which shows now).
         index = FileIndex.whole(text)
         return (*_read_functions(path, index, mapping), index)
+
+
+def _classes(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_CLASS.findall("\n" + text)))
 
 
 def _read_functions(
@@ -182,6 +189,9 @@ def _read_functions(
             outcome = linear_cross_entropy.conclude(analysis, path)
         except SyntaxError:
             raise
+        except (RecursionError, MemoryError):
+            failures.append(Failure(path, block.line, f"{name} cannot be read: an expression is nested too deeply"))
+            continue
         except Exception:
             failures.append(Failure(path, block.line, f"{name}: {traceback.format_exc(limit=-3)}", internal=True))
             continue
@@ -191,7 +201,8 @@ def _read_functions(
                 matches.append((outcome, analysis))
         elif outcome is not None:
             asides.append(outcome)
-    return FileReport(path, tuple(sites), tuple(asides), tuple(failures), mentions_labels=True), matches
+    classes = _classes(index.text)
+    return FileReport(path, tuple(sites), tuple(asides), tuple(failures), True, classes), matches
 
 
 def _by_its_text(block: FunctionBlock, index: FileIndex) -> str | None:

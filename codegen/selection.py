@@ -64,7 +64,8 @@ def narrow(report: ScanReport, select: Terms, ignore: Terms) -> ScanReport:
     def shown(site: Site) -> bool:
         return (not select or select.match(site)) and not ignore.match(site)
 
-    return replace(report, files=tuple(replace(file, sites=tuple(filter(shown, file.sites))) for file in report.files))
+    files = tuple(replace(file, sites=tuple(filter(shown, file.sites))) for file in report.files)
+    return replace(report, files=files, complete=False)
 
 
 def _known(word: str, codes: tuple[str, ...], operations: tuple[str, ...]) -> str:

@@ -44,6 +44,8 @@ def document(report: ScanReport, tool_version: str) -> JsonObject:
         },
         "out_of_scope": _out_of_scope(report),
         "files_without_site": [file.path for file in report.files if file.mentions_labels and not file.sites],
+        "files": [{"path": file.path, "classes": list(file.classes)} for file in report.files],
+        "complete": report.complete,
         "failures": [
             {"file": failure.file, "line": failure.line, "message": failure.message, "internal": failure.internal}
             for failure in report.failures
@@ -73,6 +75,7 @@ def site_object(site: Site) -> JsonObject:
         "at_column": None if site.at_column is None else site.at_column + 1,
         "delegated_to": site.delegated_to,
         "definition_line": site.def_line,
+        "parameters": list(site.parameters),
         "losses": [_loss(loss) for loss in site.losses],
         "guards": list(site.guards),
         "uses": [{"kind": use.kind, "text": use.text, "line": use.line} for use in site.uses],
