@@ -6,10 +6,9 @@ from fnmatch import fnmatchcase
 
 import click
 
-from fusegen.cli.terminal import Refused, note, progress_bar
+from fusegen.cli.terminal import Refused, progress_bar
 from fusegen.codegen.cache import Cache, cache_directory, code_fingerprint
-from fusegen.codegen.records import Failure, ScanReport
-from fusegen.codegen.report.wording import plural
+from fusegen.codegen.records import Failure, ScanReport, model_of
 from fusegen.codegen.sources import Source, SourceError, open_source
 
 
@@ -40,9 +39,6 @@ def scanned(
         raise Refused(str(error)) from error
     if cache is not None:
         cache.save()
-    left_out = source.left_out()
-    if left_out and not models:
-        note(f"Left out: {plural(len(left_out), 'file')} of deprecated models.", verbosity)
     return report
 
 
@@ -66,7 +62,11 @@ def show_failures(failures: tuple[Failure, ...]) -> bool:
 
 def model_names(source: Source, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """The model folders that patterns name; a refusal with close matches for one that names none."""
-    known = sorted({path.split("/")[1] for path in source.paths()})
+    return matching_models(sorted({model_of(path) for path in source.paths()}), patterns, str(source.location))
+
+
+def matching_models(known: list[str], patterns: tuple[str, ...], place: str) -> tuple[str, ...]:
+    """The names in `known` that patterns match; a refusal with close matches for a pattern that matches none."""
     chosen: dict[str, None] = {}
     for pattern in patterns:
         names = [name for name in known if fnmatchcase(name, pattern)]
@@ -75,6 +75,6 @@ def model_names(source: Source, patterns: tuple[str, ...]) -> tuple[str, ...]:
 
             close = get_close_matches(pattern, known, n=3)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise Refused(f"{source.location} has no model {pattern!r}.{hint}")
+            raise Refused(f"{place} has no model {pattern!r}.{hint}")
         chosen.update(dict.fromkeys(names))
     return tuple(chosen)

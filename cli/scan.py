@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,8 +73,9 @@ def command(
     Reads the text of a transformers tree; nothing of it is imported or run.
     """
     from fusegen.cli.reading import opened, report_failures, scanned
-    from fusegen.cli.terminal import note, start_logging, wants_color, write_result
+    from fusegen.cli.terminal import note, path_prefix, start_logging, wants_color, write_result
     from fusegen.codegen.report import Presentation, renderer
+    from fusegen.codegen.report.wording import plural
     from fusegen.codegen.selection import narrow
 
     verbosity = -1 if quiet else verbose
@@ -83,6 +83,9 @@ def command(
     shown, hidden, failing = _terms("select", select), _terms("ignore", ignore), _terms("fail-on", fail_on)
     tree = opened(source)
     whole = scanned(tree, models=model, jobs=jobs, use_cache=cache, verbosity=verbosity)
+    left_out = tree.left_out()
+    if left_out and not model:
+        note(f"Left out: {plural(len(left_out), 'file')} of deprecated models.", verbosity)
     report = narrow(whole, shown, hidden)
     if len(report.sites) < len(whole.sites):
         note(f"Shown: {len(report.sites)} of {len(whole.sites)} sites (--select, --ignore).", verbosity)
@@ -90,7 +93,7 @@ def command(
         __version__,
         color=output_file is None and format_name == "full" and wants_color(sys.stdout),
         verbosity=verbosity,
-        prefix=_prefix(tree.location),
+        prefix=path_prefix(tree.location),
     )
     write_result(renderer(format_name)(report, presentation), output_file)
     status = report_failures(whole)
@@ -109,12 +112,3 @@ def _terms(option: str, words: tuple[str, ...]) -> Terms:
         return Terms.parse(words, REASONS, known_operations())
     except UnknownTerm as error:
         raise click.BadParameter(str(error), param_hint=f"--{option}") from error
-
-
-def _prefix(location: Path) -> str:
-    """The way from the working directory to a package folder below it, with a slash at the end; else nothing."""
-    here = Path.cwd()
-    if not location.is_dir() or not location.is_relative_to(here):
-        return ""
-    inside = os.path.relpath(location, here).replace(os.sep, "/")
-    return "" if inside == "." else f"{inside}/"

@@ -192,6 +192,12 @@ class ScanReport:
         return sum(site.verdict == verdict for site in self.sites)
 
 
+def model_of(path: str) -> str:
+    """The model folder of a file: `llama` of `models/llama/modeling_llama.py`; the whole path of any other."""
+    parts = path.split("/")
+    return parts[1] if len(parts) > 2 else path
+
+
 def to_json(record: Any) -> dict[str, Any]:
     """A record as plain JSON data."""
     return asdict(record)

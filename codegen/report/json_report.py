@@ -10,6 +10,7 @@ from fusegen.codegen.records import (
     MATCH,
     REJECT,
     SCHEMA_VERSION,
+    Failure,
     Head,
     Operation,
     ScanReport,
@@ -46,11 +47,13 @@ def document(report: ScanReport, tool_version: str) -> JsonObject:
         "files_without_site": [file.path for file in report.files if file.mentions_labels and not file.sites],
         "files": [{"path": file.path, "classes": list(file.classes)} for file in report.files],
         "complete": report.complete,
-        "failures": [
-            {"file": failure.file, "line": failure.line, "message": failure.message, "internal": failure.internal}
-            for failure in report.failures
-        ],
+        "failures": [failure_object(failure) for failure in report.failures],
     }
+
+
+def failure_object(failure: Failure) -> JsonObject:
+    """Something that could not be read, with its place."""
+    return {"file": failure.file, "line": failure.line, "message": failure.message, "internal": failure.internal}
 
 
 def site_object(site: Site) -> JsonObject:
