@@ -51,7 +51,9 @@ def measure(arguments: list[str], environment: dict[str, str]) -> Run:
     if process.returncode:
         raise SystemExit(f"{arguments[1:]} ended with {process.returncode}")
     # Linux counts kilobytes here, macOS bytes.
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2))
+    return Run(
+        seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    )
 
 
 def alternate(kinds: dict[str, list[str]], rounds: int, environment: dict[str, str]) -> dict[str, list[Run]]:
@@ -72,7 +74,9 @@ def print_runs(runs: dict[str, list[Run]], unit: str) -> tuple[dict[str, float],
         spread = f"{min(run.seconds for run in of):.2f} to {max(run.seconds for run in of):.2f}"
         share = f"{seconds[kind] / seconds[unit]:5.2f} x"
         busy = f"{statistics.median(run.processor_seconds for run in of):6.2f} s of processors"
-        print(f"  {kind:<{width}} {seconds[kind]:6.2f} s  ({spread})  {share}{busy}  largest process {peak[kind]:4.0f} MB")
+        print(
+            f"  {kind:<{width}} {seconds[kind]:6.2f} s  ({spread})  {share}{busy}  largest process {peak[kind]:4.0f} MB"
+        )
     return seconds, peak
 
 
