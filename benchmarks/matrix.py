@@ -21,8 +21,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.version import Version
 
-from fusegen.codegen import pipeline
-from fusegen.codegen.cache import Cache, cache_directory, code_fingerprint
+from fusegen.cli.reading import scanned as read
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, ScanReport, Site
 from fusegen.codegen.report.diff.wording import short
@@ -74,8 +73,7 @@ def newest_of_each_minor(releases: list[Version]) -> list[str]:
 
 
 def scanned(version: str) -> ScanReport:
-    cache = Cache.open(cache_directory(), f"matrix.{pipeline.RULES_VERSION}.{code_fingerprint()}")
-    report = pipeline.scan(open_source(version), cache=cache)
+    report = read(open_source(version), models=(), jobs=None, use_cache=True, verbosity=-1)
     print(f"{report.version}: {report.count(MATCH)} of {plural(len(report.sites), 'site')} matched", flush=True)
     return report
 
@@ -113,7 +111,7 @@ def table(reports: list[ScanReport]) -> str:
         "",
         "![Sites by verdict and release](coverage.svg)",
         "",
-        f"*Like the newest*: of the sites that match in {last.version} and are in this release too, how many match here.",
+        f"*Like the newest*: of the sites that match in {last.version} and are in this release, how many match here.",
         "",
         "| release | sites | match | | reject | delegated | like the newest |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -132,7 +130,8 @@ def table(reports: list[ScanReport]) -> str:
         "",
         f"## Matched in {last.version}, and not in an older release",
         "",
-        "Each of these was read: the older source computes something else there.",
+        "What the reader says of the older source: it computes something else there, or spells it in a way that the",
+        "reader does not know.",
         "",
         "| site | releases | what the older source does |",
         "| --- | --- | --- |",

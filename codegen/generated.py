@@ -78,11 +78,9 @@ def diff_generated(old: Path, new: Path, models: tuple[str, ...] = ()) -> Genera
 def _forwards(folder: Path, models: tuple[str, ...]) -> Iterator[_Forward]:
     manifest = folder / MANIFEST
     try:
-        entries = json.loads(manifest.read_bytes())["classes"]
+        entries = [each for each in json.loads(manifest.read_bytes())["classes"] if _is_named(each["model"], models)]
         files: dict[str, list[tuple[str, str, str]]] = {}
         for entry in entries:
-            if models and not any(fnmatchcase(entry["model"], pattern) for pattern in models):
-                continue
             name = ".".join((entry["model"], entry["class"], entry["method"]))
             file = entry["module"].replace(".", "/") + ".py"
             files.setdefault(file, []).append((name, entry["class"], entry["method"]))
@@ -99,6 +97,10 @@ def _forwards(folder: Path, models: tuple[str, ...]) -> Iterator[_Forward]:
             raise GeneratedError(
                 f"{folder / file} does not hold what {MANIFEST} says ({error}). Generate the folder again."
             ) from error
+
+
+def _is_named(model: str, patterns: tuple[str, ...]) -> bool:
+    return not patterns or any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
 def _methods(text: str) -> dict[tuple[str, str], str]:

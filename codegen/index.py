@@ -58,7 +58,7 @@ class FunctionBlock:
         start = "\n" * (self._block.line - 2) + "class _:\n" if indented else "\n" * (self._block.line - 1)
         tree = ast.parse(start + self._block.text)
         body = tree.body[0].body if indented else tree.body  # type: ignore[attr-defined]
-        if len(body) != 1 or not isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef):
+        if len(tree.body) != 1 or len(body) != 1 or not isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef):
             raise SyntaxError(f"the text of {self.name} at line {self.line} is not one function")
         return body[0]  # type: ignore[return-value]
 

@@ -157,7 +157,8 @@ def read_index(
     if "labels" not in text and "loss" not in text:
         return FileReport(path, classes=_classes(text)), [], None
     try:
-        index = FileIndex(text)
+        # A form feed may stand before a definition, where the text pass does not look for one.
+        index = FileIndex.whole(text) if "\f" in text else FileIndex(text)
         return (*_read_functions(path, index, mapping), index)
     except SyntaxError:
         # The text pass cut in a wrong place (or the file is no Python at all, which shows now).

@@ -107,6 +107,13 @@ class TestText:
         (site,) = (site for site in report.sites if site.file == LLAMA)
         assert "self.loss_function" in text.split("\n")[site.line - 1]
 
+    def test_a_form_feed_before_a_class_hides_no_class(self, tree: Path) -> None:
+        text = (tree / LLAMA).read_text()
+        ibis = text.replace("Llama", "Ibis").replace("class IbisForCausalLM", "\x0cclass IbisForCausalLM")
+        (tree / LLAMA).write_text(text + ibis)
+        report, _ = scanned(tree)
+        assert {"LlamaForCausalLM", "IbisForCausalLM"} <= {site.class_name for site in report.sites}
+
     def test_a_forward_that_is_too_deep_leaves_the_others_of_its_file(self, tree: Path) -> None:
         deep = " + ".join(["logits"] * 3000)
         added = (tree / LLAMA).read_text().replace("Llama", "Deep").replace("logits = ", f"logits = {deep} + ", 1)
