@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +187,10 @@ def plot(reports: list[ScanReport]) -> str:
         bars.append(
             {"x": left + 6 + 30 * place, "width": 22, "label": label, "title": f"{label}: {said}", "pieces": pieces}
         )
-    columns = max(1, (width - left) // 80)
+    columns = max(1, (width - left) // 90)
     parts = [
-        {"name": name, "color": color, "x": left + 80 * (number % columns), "y": 28 + 18 * (number // columns)}
-        for number, (name, color) in enumerate(zip(names, _COLORS, strict=False))
+        {"name": name, "color": color, "x": left + 90 * (number % columns), "y": 28 + 18 * (number // columns)}
+        for number, (name, color) in enumerate(zip(names, cycle(_COLORS), strict=False))
     ]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=True, trim_blocks=True
