@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fusegen import __version__
-from fusegen.cli.options import cache_option, comma_separated, run_options
+from fusegen.cli.options import cache_option, comma_separated, output_file_option, run_options
 from fusegen.codegen.records import model_of
 from fusegen.codegen.report.wording import plural
 
@@ -34,13 +34,7 @@ ANY = "any"
     show_default=True,
     help="What the result looks like. json is a promise, see docs/diff-schema.json; text is not.",
 )
-@click.option(
-    "--output-file",
-    "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the result there instead of to stdout.",
-)
+@output_file_option
 @click.option(
     "--model", multiple=True, callback=comma_separated, metavar="NAMES", help="These model folders only (gemma*)."
 )

@@ -60,6 +60,16 @@ def run_options(function: Decorated) -> Decorated:
     return function
 
 
+def output_file_option(function: Decorated) -> Decorated:
+    return click.option(
+        "--output-file",
+        "-o",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write the result there instead of to stdout.",
+    )(function)
+
+
 def comma_separated(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...] | list[str]
 ) -> tuple[str, ...]:
