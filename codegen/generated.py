@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import unified_diff
 from fnmatch import fnmatchcase
+from io import StringIO
 from pathlib import Path
 
 from fusegen.codegen.emit import MANIFEST
@@ -105,7 +106,7 @@ def _is_named(model: str, patterns: tuple[str, ...]) -> bool:
 
 def _methods(text: str) -> dict[tuple[str, str], str]:
     """The text of every method, its decorators with it."""
-    lines = text.splitlines(keepends=True)
+    lines = StringIO(text).readlines()  # ends lines where the parser does: not at a form feed
     found: dict[tuple[str, str], str] = {}
     for owner in ast.parse(text).body:
         if isinstance(owner, ast.ClassDef):

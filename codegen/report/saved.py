@@ -27,9 +27,12 @@ class SavedReportError(ValueError):
 
 
 def looks_saved(path: Path) -> bool:
-    """Whether a file may be a saved report: no archive begins with a brace."""
-    with path.open("rb") as stream:
-        return stream.read(64).lstrip()[:1] == b"{"
+    """Whether a file may be a saved report: no archive begins with a brace. False for one that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(64).lstrip()[:1] == b"{"
+    except OSError:
+        return False
 
 
 def load(path: Path) -> ScanReport:

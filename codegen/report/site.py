@@ -8,6 +8,7 @@ loss        483 |     loss = self.loss_function(logits, labels, self.vocab_size)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Site, VocabularyLoss
@@ -29,7 +30,7 @@ def render_site(site: Site, text: str, *, color: bool = False) -> str:
     pen = Pen(color)
     lines = [f"{pen('bold', site.id)}: {pen(VERDICT_COLORS[site.verdict], site.verdict)}", f"  {place(site)}", ""]
     lines += (f"  {pen('dim', f'{label:<10}')} {said}" for label, said in _facts(site))
-    lines += ("", *_listing(site, text.splitlines(), pen))
+    lines += ("", *_listing(site, StringIO(text, newline=None).readlines(), pen))
     return "\n".join(lines) + "\n"
 
 
