@@ -167,6 +167,7 @@ def read_index(
 
 
 def _classes(text: str) -> tuple[str, ...]:
+    """The classes that a file defines at its margin, as far as its text shows."""
     return tuple(dict.fromkeys(_CLASS.findall("\n" + text)))
 
 
@@ -202,8 +203,15 @@ def _read_functions(
                 matches.append((outcome, analysis))
         elif outcome is not None:
             asides.append(outcome)
-    classes = _classes(index.text)
-    return FileReport(path, tuple(sites), tuple(asides), tuple(failures), True, classes), matches
+    report = FileReport(
+        path,
+        tuple(sites),
+        tuple(asides),
+        tuple(failures),
+        mentions_labels=True,
+        classes=_classes(index.text),
+    )
+    return report, matches
 
 
 def _by_its_text(block: FunctionBlock, index: FileIndex) -> str | None:

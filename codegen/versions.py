@@ -149,7 +149,7 @@ def _changes(id: str, was: Site | None, now: Site | None, before: _Side, after: 
             yield Change(ADDED, id, None, now)
         else:
             kind = NEWLY_MATCHED if now.verdict == MATCH else CHANGED_REASON
-            yield Change(kind, id, None, now, why=f"before: {before.why_no_site(now)}")
+            yield Change(kind, id, None, now, why=before.why_no_site(now))
     elif now is None:
         if not after.has_class_of(was):
             yield Change(REMOVED, id, was, None)

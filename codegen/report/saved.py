@@ -71,7 +71,8 @@ def _report(document: JsonObject) -> ScanReport:
             asides.setdefault(each["file"], []).append(Aside(each["function"], each["line"], group["why"]))
     failures: dict[str, list[Failure]] = {}
     for each in document["failures"]:
-        failures.setdefault(each["file"], []).append(Failure(**each))
+        failure = Failure(each["file"], each["line"], each["message"], each["internal"])
+        failures.setdefault(failure.file, []).append(failure)
     classes = {each["path"]: tuple(each["classes"]) for each in document.get("files", ())}
     silent = set(document["files_without_site"])
     paths = classes.keys() | sites.keys() | asides.keys() | failures.keys() | silent

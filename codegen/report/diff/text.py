@@ -108,6 +108,8 @@ def _removed(changes: tuple[Change, ...], pen: Pen, limit: int | None) -> Iterat
 
 
 def _not_compared(comparison: Comparison, pen: Pen) -> Iterator[str]:
+    if comparison.old.failures or comparison.new.failures:
+        yield pen("bold", "Not read")
     for side, report in (("old", comparison.old), ("new", comparison.new)):
         for failure in report.failures:
             yield f"  {pen('red', f'{failure.file}:{failure.line}')}  (in the {side} tree) {failure.message}"
