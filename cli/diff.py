@@ -12,12 +12,12 @@ import click
 from fusegen import __version__
 from fusegen.cli.options import cache_option, comma_separated, output_file_option, run_options
 from fusegen.codegen.records import model_of
+from fusegen.codegen.report.diff import FORMATS, Presentation, renderer
 from fusegen.codegen.report.wording import plural
 
 if TYPE_CHECKING:
     from fusegen.codegen.records import ScanReport
 
-FORMATS = ("text", "json", "markdown", "github", "sarif")
 ANY = "any"
 
 
@@ -29,7 +29,7 @@ ANY = "any"
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(FORMATS),
+    type=click.Choice(tuple(FORMATS)),
     default="text",
     show_default=True,
     help="What the result looks like. json is a promise, see docs/diff-schema.json; text is not.",
@@ -75,7 +75,7 @@ def command(
         result = _of_generated(Path(old), Path(new), model, fail_on, format_name)
     else:
         color = output_file is None and format_name == "text" and wants_color(sys.stdout)
-        reading = Reading(model, jobs, cache, verbosity)
+        reading = HowToRead(model, jobs, cache, verbosity)
         result = _of_trees(old, new, reading, fail_on, format_name, color)
     write_result(result.text, output_file)
     if result.findings and not result.status:
@@ -84,7 +84,7 @@ def command(
 
 
 @dataclass(frozen=True)
-class Reading:
+class HowToRead:
     """How trees are read: the options that say so."""
 
     models: tuple[str, ...]
@@ -102,8 +102,9 @@ class Result:
     status: int = 0
 
 
-def _of_trees(old: str, new: str, reading: Reading, fail_on: tuple[str, ...], format_name: str, color: bool) -> Result:
-    from fusegen.codegen.report.diff import Presentation, renderer
+def _of_trees(
+    old: str, new: str, reading: HowToRead, fail_on: tuple[str, ...], format_name: str, color: bool
+) -> Result:
     from fusegen.codegen.versions import KINDS, diff
 
     failing = _kinds(fail_on, tuple(KINDS))
@@ -116,7 +117,7 @@ def _of_trees(old: str, new: str, reading: Reading, fail_on: tuple[str, ...], fo
     return Result(renderer(format_name)(comparison, presentation), findings, max(status_before, status_after))
 
 
-def _read(spec: str, reading: Reading) -> tuple[ScanReport, str, int]:
+def _read(spec: str, reading: HowToRead) -> tuple[ScanReport, str, int]:
     """The report on what `spec` names, the way to its package, and 2 if nothing of it could be read, else 0."""
     from fusegen.cli.reading import opened, report_failures, scanned
     from fusegen.cli.terminal import Refused, path_prefix
@@ -149,16 +150,16 @@ def _narrowed(patterns: tuple[str, ...], *reports: ScanReport) -> tuple[ScanRepo
 def _of_generated(old: Path, new: Path, models: tuple[str, ...], fail_on: tuple[str, ...], format_name: str) -> Result:
     from fusegen.cli.terminal import Refused
     from fusegen.codegen.generated import CHANGE_KINDS, GeneratedError, diff_generated
-    from fusegen.codegen.report.diff.generated import FORMATS
+    from fusegen.codegen.report.diff.generated import RENDERERS
 
-    if format_name not in FORMATS:
-        raise click.BadParameter(f"with --generated it is one of {', '.join(FORMATS)}.", param_hint="--format")
+    if format_name not in RENDERERS:
+        raise click.BadParameter(f"with --generated it is one of {', '.join(RENDERERS)}.", param_hint="--format")
     failing = _kinds(fail_on, CHANGE_KINDS)
     try:
         found = diff_generated(old, new, models)
     except GeneratedError as error:
         raise Refused(str(error)) from error
-    return Result(FORMATS[format_name](found), sum(change.kind in failing for change in found.changes))
+    return Result(RENDERERS[format_name](found), sum(change.kind in failing for change in found.changes))
 
 
 def _kinds(words: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from fusegen.codegen.decoding import MAX_FILE_BYTES
 from fusegen.codegen.listing import MODELING
+from fusegen.codegen.records import Failure
 from fusegen.codegen.sources import PACKAGE, SourceError, Tree, written_version
+
+_LINK = "120000"
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,19 @@ class GitSource(Tree):
         return written_version(self.read("__init__.py"))
 
     def _names(self) -> tuple[str, ...]:
+        return tuple(path for path, mode in self._modes() if mode != _LINK)
+
+    def problems(self) -> tuple[Failure, ...]:
+        message = "it is a link, which is not followed in a revision"
+        return tuple(Failure(path, 0, message) for path, mode in self._modes() if mode == _LINK)
+
+    def _modes(self) -> list[tuple[str, str]]:
+        """Every modeling file and its mode, sorted."""
         tree = f"{self.commit}:{self.prefix}models"
-        listed = _git(self.repository, "ls-tree", "-r", "-z", "--name-only", "--end-of-options", tree)
-        paths = (f"models/{name}" for name in os.fsdecode(listed).split("\0") if name)
-        return tuple(sorted(path for path in paths if MODELING.fullmatch(path)))
+        listed = os.fsdecode(_git(self.repository, "ls-tree", "-r", "-z", "--end-of-options", tree))
+        entries = (line.partition("\t") for line in listed.split("\0") if line)
+        found = ((f"models/{name}", facts.split(" ")[0]) for facts, _, name in entries)
+        return sorted((path, mode) for path, mode in found if MODELING.fullmatch(path))
 
     def read(self, path: str) -> bytes | None:
         """The bytes of one file at the revision. Raises `SourceError` for one that is too large, or if git fails."""

@@ -91,3 +91,13 @@ def test_a_huge_file_is_a_failure_and_the_next_is_read(checkout: Path) -> None:
     assert [failure.file for failure in report.failures] == ["models/bird/modeling_bird.py"]
     assert "larger than 16 MB" in report.failures[0].message
     assert report.count("match") == 2
+
+
+def test_a_link_in_a_revision_is_said(checkout: Path) -> None:
+    git(checkout, "checkout", "--quiet", "v1", "--", "src")
+    (checkout / "src/transformers/models/bird/modeling_link.py").symlink_to("modeling_bird.py")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "-m", "link")
+    report = pipeline.scan(open_source(f"{checkout}@HEAD"), jobs=1)
+    assert [failure.file for failure in report.failures] == ["models/bird/modeling_link.py"]
+    assert report.count("match") == 2

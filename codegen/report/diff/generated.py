@@ -51,7 +51,7 @@ def _counts(found: GeneratedDiff) -> str:
     return ", ".join(f"{number} {kind}" for kind, number in (*counts.items(), ("unchanged", found.unchanged)))
 
 
-FORMATS: dict[str, Callable[[GeneratedDiff], str]] = {
+RENDERERS: dict[str, Callable[[GeneratedDiff], str]] = {
     "text": render_text,
     "json": render_json,
     "markdown": render_markdown,
