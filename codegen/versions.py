@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cached_property
 from itertools import zip_longest
 
 from fusegen.codegen.records import MATCH, Head, ScanReport, Site, VocabularyLoss, model_of
@@ -122,19 +123,30 @@ class _Side:
     """One scan, looked up by names."""
 
     def __init__(self, report: ScanReport) -> None:
+        self._report = report
         self.sites = {site.id: site for site in report.sites}
         self.models = {model_of(file.path) for file in report.files if file.path.startswith("models/")}
         self._unread = {failure.file for failure in report.failures}
-        self._classes = {(model_of(file.path), name) for file in report.files for name in file.classes}
-        self._asides = {
-            (model_of(file.path), aside.function): aside.why for file in report.files for aside in file.asides
-        }
+
+    @cached_property
+    def _classes(self) -> dict[str, set[str]]:
+        """The classes of each model."""
+        found: dict[str, set[str]] = {}
+        for file in self._report.files:
+            found.setdefault(model_of(file.path), set()).update(file.classes)
+        return found
+
+    @cached_property
+    def _asides(self) -> dict[tuple[str, str], str]:
+        """Why a function is no site, by model and function."""
+        files = self._report.files
+        return {(model_of(file.path), aside.function): aside.why for file in files for aside in file.asides}
 
     def is_unread(self, site: Site | None) -> bool:
         return site is not None and site.file in self._unread
 
     def has_class_of(self, site: Site) -> bool:
-        return (site.model, site.class_name) in self._classes
+        return site.class_name in self._classes.get(site.model, ())
 
     def why_no_site(self, site: Site) -> str:
         """Why the function of `site`, whose class is here, is no site here."""
