@@ -54,8 +54,9 @@ emit-check: $(STAMP) ## are the generated files what would be generated now?
 
 check: test lint types emit-check ## all of the above
 
-bench: $(STAMP) ## time and memory of fusegen scan and fusegen diff
+bench: $(STAMP) ## time and memory of fusegen scan, emit and diff
 	$(BIN)/python benchmarks/scan.py
+	$(BIN)/python benchmarks/emit.py
 	$(BIN)/python benchmarks/diff.py
 
 matrix: $(STAMP) ## scan every minor release of transformers from 4.56 on, write docs/coverage.md

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fusegen import __version__
-from fusegen.cli.options import comma_separated, output_file_option, reading_options
+from fusegen.cli.options import comma_separated, output_file_option, reading_options, selecting_options
 from fusegen.codegen.report import FORMATS
-
-if TYPE_CHECKING:
-    from fusegen.codegen.selection import Terms
 
 
 @click.command("scan")
@@ -29,17 +25,7 @@ if TYPE_CHECKING:
     help="What the result looks like. json is a promise, see docs/json-schema.json; full is not.",
 )
 @output_file_option
-@click.option(
-    "--select",
-    multiple=True,
-    callback=comma_separated,
-    metavar="TERMS",
-    help="Show these only: codes or their beginnings (FG203, FG2), operations (soft_cap), verdicts (reject).",
-)
-@click.option("--ignore", multiple=True, callback=comma_separated, metavar="TERMS", help="Do not show these.")
-@click.option(
-    "--model", multiple=True, callback=comma_separated, metavar="NAMES", help="These model folders only (gemma*)."
-)
+@selecting_options
 @click.option(
     "--fail-on",
     multiple=True,
@@ -66,21 +52,19 @@ def command(
 
     Reads the text of a transformers tree; nothing of it is imported or run.
     """
-    from fusegen.cli.reading import opened, report_failures, scanned
+    from fusegen.cli.reading import checked, note_left_out, opened, parsed_terms, report_failures, scanned
     from fusegen.cli.terminal import note, path_prefix, start_logging, wants_color, write_result
     from fusegen.codegen.report import Presentation, renderer
-    from fusegen.codegen.report.wording import plural
-    from fusegen.codegen.selection import narrow
+    from fusegen.codegen.selection import Selection
 
     verbosity = -1 if quiet else verbose
     start_logging(verbosity)
-    shown, hidden, failing = _terms("select", select), _terms("ignore", ignore), _terms("fail-on", fail_on)
     tree = opened(source)
+    shown = Selection(parsed_terms("select", select, tree), parsed_terms("ignore", ignore, tree))
+    failing = parsed_terms("fail-on", fail_on, tree)
     whole = scanned(tree, models=model, jobs=jobs, use_cache=cache, verbosity=verbosity)
-    left_out = tree.left_out()
-    if left_out and not model:
-        note(f"Left out: {plural(len(left_out), 'file')} of deprecated models.", verbosity)
-    report = narrow(whole, shown, hidden)
+    note_left_out(tree, model, verbosity)
+    report = checked(shown, whole).narrow(whole)
     if len(report.sites) < len(whole.sites):
         note(f"Shown: {len(report.sites)} of {len(whole.sites)} sites (--select, --ignore).", verbosity)
     presentation = Presentation(
@@ -96,13 +80,3 @@ def command(
         note(f"{findings} of the shown sites {'is' if findings == 1 else 'are'} named by --fail-on.", verbosity)
         status = 1
     context.exit(status)
-
-
-def _terms(option: str, words: tuple[str, ...]) -> Terms:
-    from fusegen.codegen.reasons import REASONS
-    from fusegen.codegen.selection import Terms, UnknownTerm, known_operations
-
-    try:
-        return Terms.parse(words, REASONS, known_operations())
-    except UnknownTerm as error:
-        raise click.BadParameter(str(error), param_hint=f"--{option}") from error

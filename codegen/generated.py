@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from io import StringIO
 from pathlib import Path
 
-from fusegen.codegen.emit import MANIFEST
+from fusegen.codegen.layouts import PATCH
+from fusegen.codegen.manifest import MANIFEST
 
 CHANGE_KINDS = ("changed", "added", "removed")
 
@@ -79,7 +80,8 @@ def diff_generated(old: Path, new: Path, models: tuple[str, ...] = ()) -> Genera
 def _forwards(folder: Path, models: tuple[str, ...]) -> Iterator[_Forward]:
     manifest = folder / MANIFEST
     try:
-        entries = [each for each in json.loads(manifest.read_bytes())["classes"] if _is_named(each["model"], models)]
+        document = json.loads(manifest.read_bytes())
+        entries = [each for each in document["classes"] if _is_named(each["model"], models)]
         files: dict[str, list[tuple[str, str, str]]] = {}
         for entry in entries:
             name = ".".join((entry["model"], entry["class"], entry["method"]))
@@ -89,6 +91,8 @@ def _forwards(folder: Path, models: tuple[str, ...]) -> Iterator[_Forward]:
         raise GeneratedError(
             f"{folder} holds no generated tree ({error}). Write one: fusegen emit --out DIR"
         ) from error
+    if document.get("layout") == PATCH:
+        raise GeneratedError(f"{folder} holds patches. Compare folders of another --layout, or these with diff -r.")
     for file, wanted in sorted(files.items()):
         try:
             text = (folder / file).read_text(encoding="utf-8")
