@@ -162,9 +162,16 @@ def test_the_action_over_a_tree_that_did_not_change(runner: Runner, tree: Path) 
     summary = (runner.folder / "summary.md").read_text()
     assert "3 sites in 4 modeling files" in summary
     assert "| unchanged | 3 |" in summary
-    assert runner.said_to_gh() == [
-        f"pr comment 7 --repo o/r --body-file {runner.temporary}/comment.md --edit-last --create-if-none"
-    ]
+    assert runner.said_to_gh()[-1] == f"pr comment 7 --repo o/r --body-file {runner.temporary}/marked.md"
+    assert (runner.temporary / "marked.md").read_text().startswith("<!-- fusegen -->\n### fusegen: ")
+
+
+def test_the_comment_of_an_earlier_run_is_written_anew(runner: Runner, tree: Path) -> None:
+    (runner.folder / "gh.says").write_text("4711\n4712\n")
+    of_action(runner, {"source": str(tree)})
+    asked, changed = runner.said_to_gh()
+    assert asked.startswith("api --paginate repos/o/r/issues/7/comments --jq .[] | select(.body | startswith(")
+    assert changed == f"api --method PATCH repos/o/r/issues/comments/4711 --field body=@{runner.temporary}/marked.md"
 
 
 def test_the_action_fails_at_its_end_over_a_lost_match(runner: Runner, tree: Path, newer: Path) -> None:
