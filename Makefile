@@ -12,7 +12,7 @@ PACKAGES := $(filter-out generated,$(patsubst %/__init__.py,%,$(wildcard */__ini
 TYPED := build/types
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types emit-check check bench clean
+.PHONY: help setup run test lint types emit-check check bench matrix clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,9 +54,13 @@ emit-check: $(STAMP) ## are the generated files what would be generated now?
 
 check: test lint types emit-check ## all of the above
 
-bench: $(STAMP) ## time and memory of fusegen scan and emit
+bench: $(STAMP) ## time and memory of fusegen scan, emit and diff
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/emit.py
+	$(BIN)/python benchmarks/diff.py
+
+matrix: $(STAMP) ## scan every minor release of transformers from 4.56 on, write docs/coverage.md
+	$(BIN)/python benchmarks/matrix.py
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -66,12 +66,10 @@ def command(
 
 
 def _full(report: ScanReport, source: Source, meant: tuple[Definition, ...], color: bool) -> str:
+    from fusegen.codegen.decoding import decode
     from fusegen.codegen.report.site import render_site
 
-    shown = [
-        render_site(site, (source.read(site.file) or b"").decode("utf-8", "replace"), color=color)
-        for site in report.sites
-    ]
+    shown = [render_site(site, decode(source.read(site.file) or b""), color=color) for site in report.sites]
     asides = [
         f"{file.path}:{aside.line}: {aside.function} is no site: {aside.why}.\n"
         for file in report.files

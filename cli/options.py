@@ -23,10 +23,15 @@ def source_option(function: Decorated) -> Decorated:
     )(function)
 
 
+def cache_option(function: Decorated) -> Decorated:
+    return click.option("--cache/--no-cache", default=True, help="Use what earlier runs found in unchanged files.")(
+        function
+    )
+
+
 def reading_options(function: Decorated) -> Decorated:
-    """`--cache` and the options of `tree_options`: what every command that scans a tree takes."""
-    cache = click.option("--cache/--no-cache", default=True, help="Use what earlier runs found in unchanged files.")
-    return tree_options(cache(function))
+    """`--cache` and the options of `tree_options`: what every command that scans one tree takes."""
+    return tree_options(cache_option(function))
 
 
 def selecting_options(function: Decorated) -> Decorated:
@@ -45,7 +50,12 @@ def selecting_options(function: Decorated) -> Decorated:
 
 
 def tree_options(function: Decorated) -> Decorated:
-    """`--source`, `--jobs`, `--config`, `-q` and `-v`: what every command that reads a tree takes."""
+    """`--source` and the options of `run_options`: what every command that reads one tree takes."""
+    return source_option(run_options(function))
+
+
+def run_options(function: Decorated) -> Decorated:
+    """`--jobs`, `--config`, `-q` and `-v`: what every command that reads trees takes."""
     for decorate in (
         click.option("-v", "--verbose", count=True, help="List what is otherwise counted; twice: log more."),
         click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors."),
@@ -60,10 +70,19 @@ def tree_options(function: Decorated) -> Decorated:
         click.option(
             "--jobs", "-j", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one per processor]"
         ),
-        source_option,
     ):
         function = decorate(function)
     return function
+
+
+def output_file_option(function: Decorated) -> Decorated:
+    return click.option(
+        "--output-file",
+        "-o",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write the result there instead of to stdout.",
+    )(function)
 
 
 def comma_separated(

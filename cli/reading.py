@@ -10,7 +10,7 @@ import click
 
 from fusegen.cli.terminal import Refused, note, progress_bar
 from fusegen.codegen.cache import Cache, cache_directory, code_fingerprint
-from fusegen.codegen.records import Failure, ScanReport, file_report_from_json
+from fusegen.codegen.records import Failure, ScanReport, file_report_from_json, model_of
 from fusegen.codegen.report.wording import plural
 from fusegen.codegen.sources import Source, SourceError, open_source
 
@@ -25,7 +25,8 @@ def opened(spec: str) -> Source:
     try:
         source = open_source(spec)
         if not source.paths():
-            raise SourceError(f"{source.location} holds no modeling file below models/. Is it a whole tree?")
+            found = "".join(f" {problem.file}: {problem.message}." for problem in source.problems())
+            raise SourceError(f"{source.location} holds no modeling file below models/. Is it a whole tree?{found}")
     except SourceError as error:
         raise Refused(str(error)) from error
     return source
@@ -46,7 +47,6 @@ def scanned(
         raise Refused(str(error)) from error
     if cache is not None:
         cache.save()
-    note_left_out(source, models, verbosity)
     return report
 
 
@@ -107,7 +107,11 @@ def show_failures(failures: tuple[Failure, ...]) -> bool:
 
 def model_names(source: Source, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """The model folders that patterns name; a refusal with close matches for one that names none."""
-    known = _models(source)
+    return matching_models(_models(source), patterns, str(source.location))
+
+
+def matching_models(known: list[str], patterns: tuple[str, ...], place: str) -> tuple[str, ...]:
+    """The names in `known` that patterns match; a refusal with close matches for a pattern that matches none."""
     chosen: dict[str, None] = {}
     for pattern in patterns:
         names = [name for name in known if fnmatchcase(name, pattern)]
@@ -116,10 +120,10 @@ def model_names(source: Source, patterns: tuple[str, ...]) -> tuple[str, ...]:
 
             close = get_close_matches(pattern, known, n=3)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise Refused(f"{source.location} has no model {pattern!r}.{hint}")
+            raise Refused(f"{place} has no model {pattern!r}.{hint}")
         chosen.update(dict.fromkeys(names))
     return tuple(chosen)
 
 
 def _models(source: Source) -> list[str]:
-    return sorted({path.split("/")[1] for path in source.paths()})
+    return sorted({model_of(path) for path in source.paths()})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
 from fusegen import __version__
-from fusegen.cli.options import comma_separated, reading_options, selecting_options
+from fusegen.cli.options import comma_separated, output_file_option, reading_options, selecting_options
 from fusegen.codegen.report import FORMATS
 
 
@@ -25,13 +24,7 @@ from fusegen.codegen.report import FORMATS
     show_envvar=True,
     help="What the result looks like. json is a promise, see docs/json-schema.json; full is not.",
 )
-@click.option(
-    "--output-file",
-    "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the result there instead of to stdout.",
-)
+@output_file_option
 @selecting_options
 @click.option(
     "--fail-on",
@@ -59,8 +52,8 @@ def command(
 
     Reads the text of a transformers tree; nothing of it is imported or run.
     """
-    from fusegen.cli.reading import checked, opened, parsed_terms, report_failures, scanned
-    from fusegen.cli.terminal import note, start_logging, wants_color, write_result
+    from fusegen.cli.reading import checked, note_left_out, opened, parsed_terms, report_failures, scanned
+    from fusegen.cli.terminal import note, path_prefix, start_logging, wants_color, write_result
     from fusegen.codegen.report import Presentation, renderer
     from fusegen.codegen.selection import Selection
 
@@ -70,6 +63,7 @@ def command(
     shown = Selection(parsed_terms("select", select, tree), parsed_terms("ignore", ignore, tree))
     failing = parsed_terms("fail-on", fail_on, tree)
     whole = scanned(tree, models=model, jobs=jobs, use_cache=cache, verbosity=verbosity)
+    note_left_out(tree, model, verbosity)
     report = checked(shown, whole).narrow(whole)
     if len(report.sites) < len(whole.sites):
         note(f"Shown: {len(report.sites)} of {len(whole.sites)} sites (--select, --ignore).", verbosity)
@@ -77,7 +71,7 @@ def command(
         __version__,
         color=output_file is None and format_name == "full" and wants_color(sys.stdout),
         verbosity=verbosity,
-        prefix=_prefix(tree.location),
+        prefix=path_prefix(tree.location),
     )
     write_result(renderer(format_name)(report, presentation), output_file)
     status = report_failures(whole)
@@ -86,12 +80,3 @@ def command(
         note(f"{findings} of the shown sites {'is' if findings == 1 else 'are'} named by --fail-on.", verbosity)
         status = 1
     context.exit(status)
-
-
-def _prefix(location: Path) -> str:
-    """The way from the working directory to a package folder below it, with a slash at the end; else nothing."""
-    here = Path.cwd()
-    if not location.is_dir() or not location.is_relative_to(here):
-        return ""
-    inside = os.path.relpath(location, here).replace(os.sep, "/")
-    return "" if inside == "." else f"{inside}/"

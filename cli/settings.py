@@ -20,7 +20,7 @@ from fusegen.cli.terminal import Refused
 TABLE = "tool.fusegen"
 
 # The settings and what they hold. Each becomes the default of the option of the same name, in every command
-# that has it; `format` is that of scan, since other commands have other formats.
+# that has it; those of `_OF_SCAN` are scan's alone, since other commands mean other things by them.
 SETTINGS: dict[str, type] = {
     "source": str,
     "format": str,
@@ -31,6 +31,8 @@ SETTINGS: dict[str, type] = {
     "jobs": int,
     "cache": bool,
 }
+
+_OF_SCAN = ("format", "fail-on")
 
 _SPELLED = {str: "a string", list: "a list of strings", int: "an integer", bool: "true or false"}
 
@@ -52,7 +54,7 @@ def load(context: click.Context, parameter: click.Parameter, file: Path | None) 
     context.default_map = {
         options[f"--{key}"]: value
         for key, value in settings.items()
-        if f"--{key}" in options and (key != "format" or context.command.name == "scan")
+        if f"--{key}" in options and (key not in _OF_SCAN or context.command.name == "scan")
     }
 
 

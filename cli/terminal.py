@@ -89,6 +89,15 @@ def write_result(text: str, output_file: Path | None) -> None:
         raise Refused(f"cannot write {output_file}: {error.strerror}. Choose another --output-file.") from error
 
 
+def path_prefix(location: Path) -> str:
+    """The way from the working directory to a package folder below it, with a slash at the end; else nothing."""
+    here = Path.cwd()
+    if not location.is_dir() or not location.is_relative_to(here):
+        return ""
+    inside = os.path.relpath(location, here).replace(os.sep, "/")
+    return "" if inside == "." else f"{inside}/"
+
+
 @contextmanager
 def progress_bar(description: str, verbosity: int) -> Iterator[Callable[[int, int], None] | None]:
     """A callback `(done, total)` that draws a bar on stderr once the work takes long; None without a terminal."""

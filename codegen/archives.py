@@ -1,20 +1,43 @@
 """Wheels and sdists read in place: names, and members up to a size, never unpacked to disk.
 
 One handle per process is kept open for each archive. A forked worker must not share the file offset of
-its parent, so the handle is looked up by process id as well.
+its parent, so the handle is looked up by process id as well. Sizes are bounded by what an archive says of
+itself, before anything is unpacked.
 """
 
 from __future__ import annotations
 
+import base64
+import csv
+import hashlib
+import lzma
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
-MAX_MEMBER_BYTES = 16 * 1024 * 1024
+from fusegen.codegen.decoding import MAX_FILE_BYTES
+from fusegen.codegen.records import Failure
+
+# A whole release is a fifth of this.
+MAX_ARCHIVE_BYTES = 1024 * 1024 * 1024
+
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class ArchiveError(Exception):
@@ -22,59 +45,106 @@ class ArchiveError(Exception):
 
 
 class WheelArchive:
-    """A zip file."""
+    """A zip file. Where its RECORD names the hash of a member, the member must have it."""
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path)
+        _assert_bounded(sum(member.file_size for member in self._zip.infolist()))
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._zip.namelist())
 
+    def problems(self) -> tuple[Failure, ...]:
+        return self._record[1]
+
     def read(self, name: str) -> bytes | None:
         try:
-            with self._zip.open(name) as member:
-                return _bounded(member.read(MAX_MEMBER_BYTES + 1))
+            content = self._read(name)
         except KeyError:
             return None
-        except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
+        wanted = self._record[0].get(name)
+        if wanted is not None and _spelled_hash(content) != wanted:
+            raise ArchiveError("it was changed after the wheel was built (its hash is not the one in RECORD)")
+        return content
+
+    def _read(self, name: str) -> bytes:
+        member = self._zip.getinfo(name)
+        if member.flag_bits & 1:
+            raise ArchiveError("the member is encrypted")
+        try:
+            with self._zip.open(member) as stream:
+                return _bounded(stream.read(MAX_FILE_BYTES + 1))
+        except _DAMAGE as error:
             raise ArchiveError(f"the member is damaged ({error})") from error
+
+    @cached_property
+    def _record(self) -> tuple[dict[str, str], tuple[Failure, ...]]:
+        """Hashes by member, and a failure if there is a RECORD that cannot be read."""
+        name = next((name for name in self._zip.namelist() if name.endswith(".dist-info/RECORD")), None)
+        if name is None:
+            return {}, ()
+        try:
+            rows = list(csv.reader(self._read(name).decode("utf-8").splitlines()))
+            hashes = {row[0]: row[1].removeprefix("sha256=") for row in rows if row and row[1].startswith("sha256=")}
+        except (ArchiveError, ValueError, IndexError, csv.Error) as error:
+            return {}, (Failure(name, 0, f"members are not compared with RECORD, since it cannot be read: {error}"),)
+        return hashes, ()
 
 
 class SdistArchive:
-    """A compressed tar file. It has no index, so one pass keeps every Python file below `models/` and `loss/`."""
+    """A compressed tar file. It has no index, so one pass keeps every Python file below `models/` and `loss/`.
+
+    One that ends too early gives what stands before its end, and a problem.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._names: list[str] = []
         self._kept: dict[str, bytes] = {}
-        for name, member, archive in self._members():
-            self._names.append(name)
-            if name.endswith(".py") and ("/loss/" in name or "/modeling_" in name or name.count("/") <= 3):
-                self._kept[name] = self._extract(member, archive)
+        self._problems: tuple[Failure, ...] = ()
+        try:
+            for name, member, archive in self._members():
+                if name.endswith(".py") and ("/loss/" in name or "/modeling_" in name or name.count("/") <= 3):
+                    self._kept[name] = self._extract(member, archive)
+                self._names.append(name)
+        except _DAMAGE as error:
+            if not self._names:
+                raise
+            message = f"the archive is damaged after {self._names[-1]} ({error}): what follows was not read"
+            self._problems = (Failure(path.name, 0, message),)
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._names)
+
+    def problems(self) -> tuple[Failure, ...]:
+        return self._problems
 
     def read(self, name: str) -> bytes | None:
         if name in self._kept:
             return _bounded(self._kept[name])
         if name not in self._names:
             return None
-        return next(_bounded(self._extract(member, archive)) for n, member, archive in self._members() if n == name)
+        try:
+            return next(_bounded(self._extract(member, archive)) for n, member, archive in self._members() if n == name)
+        except _DAMAGE as error:
+            raise ArchiveError(f"the archive is damaged ({error})") from error
 
     def _members(self) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
+        size = 0
         with tarfile.open(self._path, "r:*") as archive:
             for member in archive:
+                size += member.size
+                _assert_bounded(size)
                 if member.isfile():
                     yield member.name, member, archive
 
     def _extract(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> bytes:
         stream = archive.extractfile(member)
-        return stream.read(MAX_MEMBER_BYTES + 1) if stream else b""
+        return stream.read(MAX_FILE_BYTES + 1) if stream else b""
 
 
 def open_archive(path: Path) -> WheelArchive | SdistArchive:
-    """The archive at `path`; raises `ArchiveError` if it is neither a zip nor a tar file."""
+    """The archive at `path`; raises `ArchiveError` if it is neither a zip nor a tar file, or unpacks to too much."""
     return _open(path, os.getpid())
 
 
@@ -84,13 +154,24 @@ def _open(path: Path, process: int) -> WheelArchive | SdistArchive:
         if zipfile.is_zipfile(path):
             return WheelArchive(path)
         return SdistArchive(path)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
-        raise ArchiveError(f"it is not a whole zip or tar archive ({error})") from error
     except OSError as error:
         raise ArchiveError(error.strerror or str(error)) from error
+    except _DAMAGE as error:
+        raise ArchiveError(f"it is not a whole zip or tar archive ({error})") from error
+
+
+def _spelled_hash(content: bytes) -> str:
+    """A hash as RECORD spells it: base64 for URLs, without the equals signs at its end."""
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def _assert_bounded(size: int) -> None:
+    if size > MAX_ARCHIVE_BYTES:
+        limit = f"{MAX_ARCHIVE_BYTES // 2**30} GB"
+        raise ArchiveError(f"it says that it unpacks to more than {limit}, which no release does")
 
 
 def _bounded(content: bytes) -> bytes:
-    if len(content) > MAX_MEMBER_BYTES:
-        raise ArchiveError(f"the member unpacks to more than {MAX_MEMBER_BYTES // 2**20} MB, which no source file does")
+    if len(content) > MAX_FILE_BYTES:
+        raise ArchiveError(f"the member unpacks to more than {MAX_FILE_BYTES // 2**20} MB, which no source file does")
     return content

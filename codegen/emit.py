@@ -14,7 +14,7 @@ from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.layouts import CLASS, FULL, PATCH, generated_path
 from fusegen.codegen.manifest import MANIFEST, manifest_text
 from fusegen.codegen.package import package_files
-from fusegen.codegen.pipeline import bug, read_all, read_path
+from fusegen.codegen.pipeline import bug, read_all, read_path, report_on
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.records import Failure, FileReport, ScanReport, Site, file_report_from_json
 from fusegen.codegen.selection import Selection
@@ -123,9 +123,10 @@ def emit(
     """
     read = _Emitter(version, layout, selection)
     outcomes = read_all(read, source, jobs=jobs, cache=cache, progress=progress, models=models)
-    selection.check(_report(source, outcomes))
+    selection.check(_report(source, outcomes, whole=not models))
     outcomes = tuple(_narrowed(outcome, selection) for outcome in outcomes)
-    report = _report(source, outcomes)
+    report = _report(source, outcomes, whole=not models)
+    report = replace(report, complete=report.complete and not selection)
     not_emitted = tuple(each for outcome in outcomes for each in outcome.not_emitted)
     files = {generated_path(layout, each.path): each.text for each in outcomes if each.text is not None}
     files |= package_files(report, version, layout, tuple(files), not_emitted)
@@ -134,8 +135,8 @@ def emit(
     return Emission(dict(sorted(files.items())), report, emitted, not_emitted)
 
 
-def _report(source: Source, outcomes: tuple[FileOutcome, ...]) -> ScanReport:
-    return ScanReport(source.package, source.version, tuple(outcome.report for outcome in outcomes))
+def _report(source: Source, outcomes: tuple[FileOutcome, ...], *, whole: bool) -> ScanReport:
+    return report_on(source, tuple(outcome.report for outcome in outcomes), whole=whole)
 
 
 def _narrowed(outcome: FileOutcome, selection: Selection) -> FileOutcome:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
 
 # Patterns that begin with a newline: `re` looks for one many times faster than for the start of a line.
 _TOP = re.compile(r"\n(?:class[ \t]+(\w+)|(?:async[ \t]+)?def[ \t]+(\w+)|@|[^\s#)\]}])")
@@ -57,7 +58,7 @@ class FunctionBlock:
         start = "\n" * (self._block.line - 2) + "class _:\n" if indented else "\n" * (self._block.line - 1)
         tree = ast.parse(start + self._block.text)
         body = tree.body[0].body if indented else tree.body  # type: ignore[attr-defined]
-        if len(body) != 1 or not isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef):
+        if len(tree.body) != 1 or len(body) != 1 or not isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef):
             raise SyntaxError(f"the text of {self.name} at line {self.line} is not one function")
         return body[0]  # type: ignore[return-value]
 
@@ -245,7 +246,7 @@ class FileIndex:
         """The same index from a parse of the whole file. Raises `SyntaxError` if the file is not Python."""
         index = cls.__new__(cls)
         index.text, index.classes, index.functions, index._margin, index._mro = text, {}, {}, [], {}
-        lines = text.splitlines(keepends=True)
+        lines = StringIO(text).readlines()  # ends lines where the parser does: not at a form feed
         tree = ast.parse(text)
         for node in tree.body:
             first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])

@@ -54,7 +54,7 @@ def definitions(source: Source, name: str) -> tuple[Definition, ...]:
 def narrow_to(report: ScanReport, name: str, meant: tuple[Definition, ...]) -> ScanReport:
     """`report` with the sites and asides of the definitions in `meant`, and of the method that `name` may add."""
     parts = name.split(".")
-    return replace(report, files=tuple(_of(file, parts, meant) for file in report.files))
+    return replace(report, files=tuple(_of(file, parts, meant) for file in report.files), complete=False)
 
 
 def _fits(parts: list[str], definition: Definition) -> bool:

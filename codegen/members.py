@@ -128,13 +128,17 @@ class Scope:
 
     def _stored(self, walked: Trace) -> dict[str, tuple[Member, ...]]:
         stored: dict[str, list[Member]] = {}
+        biases = _biases_given_later(walked)
         for place, value, path in walked.stores:
             if place.base == Self():
                 if not path:
                     stored.pop(place.name, None)
                 for choice in _choices(value):
                     if not is_none(choice):
-                        stored.setdefault(place.name, []).append(self._member(choice))
+                        member = self._member(choice)
+                        if isinstance(member, Linear):
+                            member = Linear(member.rows, biases.get(choice, member.bias))
+                        stored.setdefault(place.name, []).append(member)
         for record in walked.calls:
             match record.call:
                 case Call(Attr(Self(), "register_buffer" | "register_parameter"), (Const(str(name)), made, *_)):
@@ -328,6 +332,16 @@ def _choices(value: Value) -> list[Value]:
     if isinstance(value, Select):
         return _choices(value.then) + _choices(value.other)
     return [value]
+
+
+def _biases_given_later(walked: Trace) -> dict[Value, str]:
+    """Linears that get a bias after they are made (`self.decoder.bias = self.bias`), and whether they always do."""
+    return {
+        made: "config" if path else "yes"
+        for place, value, path in walked.stores
+        if place.name == "bias" and not is_none(value)
+        for made in _choices(place.base)
+    }
 
 
 def _bias(argument: Value | None) -> str:

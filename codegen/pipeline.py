@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from fusegen.codegen.decoding import decode
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions import linear_cross_entropy
 from fusegen.codegen.index import FileIndex, FunctionBlock
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
     from fusegen.codegen.sources import Source
 
 # A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 
 # Labels as an argument of a call: `labels=labels`, `f(logits, labels)`.
 _HANDED = re.compile(r"labels=(?!None\b)|[(,]\s*(?:\w+_)?labels\s*[,)]")
+
+_CLASS = re.compile(r"\nclass[ \t]+(\w+)")
 
 _LOSS_MARKS = ("CrossEntropyLoss", "cross_entropy(", "loss_function(", "nll_loss(")
 _CLASSIFIER = re.compile(r"For\w*(Classification|QuestionAnswering|MultipleChoice|NextSentence|Segmentation|Detection)")
@@ -51,7 +54,14 @@ def scan(
     `progress` is told (files done, files in all); `models` limits the scan to these model folders.
     """
     found = read_all(_read_path, source, jobs=jobs, cache=cache, progress=progress, models=models)
-    return ScanReport(source.package, source.version, found)
+    return report_on(source, found, whole=not models)
+
+
+def report_on(source: Source, files: tuple[FileReport, ...], *, whole: bool) -> ScanReport:
+    """The report on a tree of which `files` were read: with what keeps others from being found, if that was `whole`."""
+    lost = source.problems() if whole else ()
+    files += tuple(FileReport(problem.file, failures=(problem,)) for problem in lost)
+    return ScanReport(source.package, source.version, files, complete=whole)
 
 
 class Outcome(Protocol):
@@ -154,17 +164,14 @@ def read_path(
     try:
         content = source.read(path)
         if content is None:
-            return (
-                FileReport(path, failures=(Failure(path, 0, "the file vanished while it was scanned"),)),
-                [],
-                None,
-                b"",
-            )
-        return (*read_index(path, content.decode("utf-8"), mapping), content)
+            raise FileNotFoundError("the file vanished while it was scanned, or is a link to nothing")
+        return (*read_index(path, decode(content), mapping), content)
     except SyntaxError as error:
         failure = Failure(path, error.lineno or 0, f"not Python: {error.msg}")
-    except (UnicodeDecodeError, OSError, ValueError, RecursionError) as error:
-        failure = Failure(path, 0, f"cannot be read: {error}")
+    except (RecursionError, MemoryError):
+        failure = Failure(path, 0, "cannot be read: an expression is nested too deeply")
+    except (OSError, ValueError) as error:
+        failure = Failure(path, 0, str(error))
     return FileReport(path, failures=(failure,)), [], None, content or b""
 
 
@@ -180,14 +187,20 @@ def read_index(
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "labels" not in text and "loss" not in text:
-        return FileReport(path), [], None
+        return FileReport(path, classes=_classes(text)), [], None
     try:
-        index = FileIndex(text)
+        # A form feed may stand before a definition, where the text pass does not look for one.
+        index = FileIndex.whole(text) if "\f" in text else FileIndex(text)
         return (*_read_functions(path, index, mapping), index)
     except SyntaxError:
         # The text pass cut in a wrong place (or the file is no Python at all, which shows now).
         index = FileIndex.whole(text)
         return (*_read_functions(path, index, mapping), index)
+
+
+def _classes(text: str) -> tuple[str, ...]:
+    """The classes that a file defines at its margin, as far as its text shows."""
+    return tuple(dict.fromkeys(_CLASS.findall("\n" + text)))
 
 
 def _read_functions(
@@ -210,6 +223,9 @@ def _read_functions(
             outcome = linear_cross_entropy.conclude(analysis, path)
         except SyntaxError:
             raise
+        except (RecursionError, MemoryError):
+            failures.append(Failure(path, block.line, f"{name} cannot be read: an expression is nested too deeply"))
+            continue
         except Exception:
             failures.append(bug(path, block.line, name))
             continue
@@ -219,7 +235,15 @@ def _read_functions(
                 matches.append((outcome, analysis))
         elif outcome is not None:
             asides.append(outcome)
-    return FileReport(path, tuple(sites), tuple(asides), tuple(failures), mentions_labels=True), matches
+    report = FileReport(
+        path,
+        tuple(sites),
+        tuple(asides),
+        tuple(failures),
+        mentions_labels=True,
+        classes=_classes(index.text),
+    )
+    return report, matches
 
 
 def bug(path: str, line: int, name: str) -> Failure:

@@ -98,7 +98,8 @@ class Site:
 
     `line`/`column` are those of the loss (of the call that gets the labels, when delegated); `code`,
     `reason`, `excerpt` and `at_line` say why and where a site is refused. `guards` are conditions that
-    must hold at run time for the fused path to be taken.
+    must hold at run time for the fused path to be taken. `parameters` are those of the function, as they
+    read without annotations.
     """
 
     id: str
@@ -119,6 +120,7 @@ class Site:
     at_column: int | None = None
     delegated_to: str | None = None
     def_line: int = 0
+    parameters: tuple[str, ...] = ()
 
     @property
     def primary(self) -> VocabularyLoss | None:
@@ -153,22 +155,30 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """What one modeling file yields. `mentions_labels`: the file speaks of labels or a loss at all."""
+    """What one modeling file yields.
+
+    `mentions_labels`: the file speaks of labels or a loss at all. `classes` are all that its text defines.
+    """
 
     path: str
     sites: tuple[Site, ...] = ()
     asides: tuple[Aside, ...] = ()
     failures: tuple[Failure, ...] = ()
     mentions_labels: bool = False
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """A whole tree: every file in path order, and where the tree came from (`package`, `version`)."""
+    """Every file of a tree in path order, and where the tree came from (`package`, `version`).
+
+    `complete` is False where only some models or sites of the tree are in it.
+    """
 
     package: str
     version: str | None
     files: tuple[FileReport, ...] = field(default=())
+    complete: bool = True
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -180,6 +190,12 @@ class ScanReport:
 
     def count(self, verdict: str) -> int:
         return sum(site.verdict == verdict for site in self.sites)
+
+
+def model_of(path: str) -> str:
+    """The model folder of a file: `llama` of `models/llama/modeling_llama.py`; the whole path of any other."""
+    parts = path.split("/")
+    return parts[1] if len(parts) > 2 else path
 
 
 def to_json(record: Any) -> dict[str, Any]:
@@ -195,6 +211,7 @@ def file_report_from_json(data: dict[str, Any]) -> FileReport:
         asides=tuple(Aside(**aside) for aside in data["asides"]),
         failures=tuple(Failure(**failure) for failure in data["failures"]),
         mentions_labels=data["mentions_labels"],
+        classes=tuple(data["classes"]),
     )
 
 
@@ -205,6 +222,7 @@ def _site(data: dict[str, Any]) -> Site:
             "losses": tuple(_loss(loss) for loss in data["losses"]),
             "guards": tuple(data["guards"]),
             "uses": tuple(Use(**use) for use in data["uses"]),
+            "parameters": tuple(data["parameters"]),
         }
     )
 

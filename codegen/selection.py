@@ -82,7 +82,10 @@ class Selection:
 
     def narrow(self, report: ScanReport) -> ScanReport:
         """`report` with these sites only."""
-        return replace(report, files=tuple(self.narrow_file(file, {}) for file in report.files)) if self else report
+        if not self:
+            return report
+        files = tuple(self.narrow_file(file, {}) for file in report.files)
+        return replace(report, files=files, complete=False)
 
     def narrow_file(self, file: FileReport, codes: dict[str, str]) -> FileReport:
         """A file's report with these sites only; `codes` says by its id why a match is not emitted."""

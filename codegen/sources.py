@@ -1,8 +1,9 @@
-"""Where a transformers tree comes from: the installed package, a directory, a wheel, an sdist or a version.
+"""Where a transformers tree comes from: installed, a directory, a wheel, an sdist, a git revision or a version.
 
     open_source("installed")                 the transformers that this Python would import (never imported)
     open_source("checkout/")                 a package folder, or a folder that holds transformers/ or src/transformers/
     open_source("transformers-5.5.4-….whl")  read in place, never unpacked to disk
+    open_source("checkout@v5.5.4")           a revision of a git repository, without checking it out
     open_source("5.5.4")                     the wheel of that release, downloaded once into the cache directory
 
 A source gives paths cheaply and bytes on request. It can be pickled, so that worker processes read for
@@ -11,19 +12,18 @@ themselves. Paths are posix, relative to the package: `models/llama/modeling_lla
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from fusegen.codegen.records import SourceFile
+from fusegen.codegen.decoding import MAX_FILE_BYTES
+from fusegen.codegen.listing import MODELING, modeling_files_below
+from fusegen.codegen.records import Failure, SourceFile
 
 PACKAGE = "transformers"
 
-_MODELING = re.compile(r"models/(?:[^/]+/)+modeling_[^/]*\.py")
 _LEFT_OUT = "models/deprecated/"
 _VERSION_LINE = re.compile(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)
 
@@ -54,6 +54,10 @@ class Source(Protocol):
         """The modeling files of deprecated models, which are never scanned."""
         ...
 
+    def problems(self) -> tuple[Failure, ...]:
+        """What keeps modeling files from being found: a folder that cannot be listed, a link in a circle, ..."""
+        ...
+
     def read(self, path: str) -> bytes | None:
         """The bytes of one file of the package, or None if there is no such file. Raises `SourceError`."""
         ...
@@ -63,7 +67,7 @@ class Source(Protocol):
         ...
 
 
-class _Tree:
+class Tree:
     """What every source derives from its list of names and from `read`."""
 
     def _names(self) -> tuple[str, ...]:
@@ -82,6 +86,9 @@ class _Tree:
     def left_out(self) -> tuple[str, ...]:
         return tuple(name for name in self._names() if name.startswith(_LEFT_OUT))
 
+    def problems(self) -> tuple[Failure, ...]:
+        return ()
+
     def files(self) -> Iterator[SourceFile]:
         for path in self.paths():
             content = self.read(path)
@@ -90,7 +97,7 @@ class _Tree:
 
 
 @dataclass(frozen=True)
-class DirectorySource(_Tree):
+class DirectorySource(Tree):
     """A package directory, such as `site-packages/transformers`."""
 
     root: Path
@@ -105,26 +112,37 @@ class DirectorySource(_Tree):
         """The `__version__` of the package's text, else that of the dist-info folder beside it."""
         if self.known_version is not None:
             return self.known_version
-        return _written_version(self.read("__init__.py")) or _dist_info_version(self.root)
+        return written_version(self.read("__init__.py")) or _dist_info_version(self.root)
 
     def _names(self) -> tuple[str, ...]:
+        return self._listing()[0]
+
+    def problems(self) -> tuple[Failure, ...]:
+        return self._listing()[1]
+
+    def _listing(self) -> tuple[tuple[str, ...], tuple[Failure, ...]]:
         try:
-            return _modeling_files_below(self.root)
+            return modeling_files_below(self.root)
         except OSError as error:
             raise SourceError(f"cannot list {error.filename}: {error.strerror}. Check its permissions.") from error
 
     def read(self, path: str) -> bytes | None:
-        """The bytes of one file. A file that exists and cannot be read is a `SourceError`."""
+        """The bytes of one file. A file that exists and cannot be read, or is too large, is a `SourceError`."""
         try:
-            return (self.root / path).read_bytes()
+            with (self.root / path).open("rb") as stream:
+                content = stream.read(MAX_FILE_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise SourceError(f"cannot read {self.root / path}: {error.strerror}. Check its permissions.") from error
+        if len(content) > MAX_FILE_BYTES:
+            size = f"{MAX_FILE_BYTES // 2**20} MB"
+            raise SourceError(f"cannot read {self.root / path}: it is larger than {size}, which no source file is.")
+        return content
 
 
 @dataclass(frozen=True)
-class ArchiveSource(_Tree):
+class ArchiveSource(Tree):
     """A wheel (.whl, .zip) or an sdist (.tar.gz). `prefix` is the folder of the package inside it, with its slash."""
 
     path: Path
@@ -136,11 +154,16 @@ class ArchiveSource(_Tree):
 
     @property
     def version(self) -> str | None:
-        return _written_version(self.read("__init__.py"))
+        return written_version(self.read("__init__.py"))
 
     def _names(self) -> tuple[str, ...]:
         inside = (name.removeprefix(self.prefix) for name in _names_in(self.path) if name.startswith(self.prefix))
-        return tuple(sorted(name for name in inside if _MODELING.fullmatch(name)))
+        return tuple(sorted({name for name in inside if MODELING.fullmatch(name)}))
+
+    def problems(self) -> tuple[Failure, ...]:
+        from fusegen.codegen.archives import open_archive
+
+        return open_archive(self.path).problems()
 
     def read(self, path: str) -> bytes | None:
         """The bytes of one member. One that unpacks to more than the allowed size is a `SourceError`."""
@@ -161,13 +184,18 @@ def open_source(spec: str) -> Source:
         return _directory(path)
     if path.is_file():
         return _archive(path)
+    folder, at, revision = spec.rpartition("@")
+    if at and Path(folder or ".").expanduser().is_dir():
+        from fusegen.codegen.git import open_revision
+
+        return open_revision(Path(folder or ".").expanduser(), revision)
     if _is_version(spec):
         from fusegen.codegen.download import fetch_wheel
 
         return _archive(fetch_wheel(spec))
     raise SourceError(
         f"there is no source {spec!r}: no such file or directory, and not a version number. "
-        "Give 'installed', a directory, a wheel, an sdist or a version such as 5.5.4."
+        "Give 'installed', a directory, a wheel, an sdist, a revision (path@rev) or a version such as 5.5.4."
     )
 
 
@@ -236,22 +264,8 @@ def _is_version(spec: str) -> bool:
     return True
 
 
-@cache
-def _modeling_files_below(root: Path) -> tuple[str, ...]:
-    found: list[str] = []
-    folders = ["models"]
-    while folders:
-        inside = folders.pop()
-        with os.scandir(root / inside) as entries:
-            for entry in entries:
-                if entry.name.startswith("modeling_") and entry.name.endswith(".py"):
-                    found.append(f"{inside}/{entry.name}")
-                elif entry.is_dir() and entry.name != "__pycache__":
-                    folders.append(f"{inside}/{entry.name}")
-    return tuple(sorted(path for path in found if _MODELING.fullmatch(path)))
-
-
-def _written_version(text: bytes | None) -> str | None:
+def written_version(text: bytes | None) -> str | None:
+    """The `__version__` that the text of `__init__.py` assigns, if it does."""
     found = _VERSION_LINE.search(text.decode("utf-8", "replace")) if text else None
     return found[1] if found else None
 

@@ -35,12 +35,16 @@ def full_text(original: Original, index: FileIndex, planned: Planned, version: s
 def patch_text(original: Original, index: FileIndex, planned: Planned, version: str, content: bytes) -> str:
     """The diff from the file, whose bytes are `content`, to the changed one, with the line ends that it has.
 
-    Raises `SpliceError`, or `SyntaxError` if the outcome would be no Python.
+    Raises `SpliceError` (for a file that is not UTF-8 as well), or `SyntaxError` if the outcome would be no Python.
     """
     changed = _changed_file(index, planned, version)
     compile(changed, original.file, "exec")
-    before = content.decode("utf-8")
-    return file_diff(original.file, before, changed.replace("\n", "\r\n") if "\r\n" in before else changed)
+    try:
+        before = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SpliceError("the file is not UTF-8, and its patch would be") from error
+    mark = "\ufeff" if before.startswith("\ufeff") else ""
+    return file_diff(original.file, before, mark + (changed.replace("\n", "\r\n") if "\r\n" in before else changed))
 
 
 def _changed_file(index: FileIndex, planned: Planned, version: str) -> str:

@@ -21,6 +21,7 @@ from fusegen.codegen.members import Scope
 from fusegen.codegen.reading import Reading
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Aside, Site
+from fusegen.codegen.signature import parameters
 from fusegen.codegen.storage import is_output_class
 from fusegen.codegen.trace import CallRecord, Trace, trace
 from fusegen.codegen.uses import Uses, find_uses
@@ -368,6 +369,7 @@ def _place(block: FunctionBlock, node: ast.AST | None, file: str) -> dict[str, A
         "line": getattr(node, "lineno", block.line),
         "column": getattr(node, "col_offset", 0),
         "def_line": block.node.lineno,
+        "parameters": parameters(block.node),
     }
 
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fusegen.codegen.records import REJECT, ScanReport
 from fusegen.codegen.report.presentation import Presentation
 from fusegen.codegen.report.wording import ordered_sites, position, reason_text
@@ -15,23 +17,28 @@ def render(report: ScanReport, presentation: Presentation) -> str:
     for site in ordered_sites(report):
         if site.verdict == REJECT:
             line, column = position(site)
-            spot = _spot(presentation, site.file, line) | {
+            where = spot(presentation, site.file, line) | {
                 "col": str(column),
                 "title": f"fusegen {site.code or REJECT}",
             }
-            lines.append(_command("warning", spot, f"{site.id}: {reason_text(site)}"))
+            lines.append(command("warning", where, f"{site.id}: {reason_text(site)}"))
+    return "".join(f"{line}\n" for line in (*lines, *failures(report, presentation)))
+
+
+def failures(report: ScanReport, presentation: Presentation) -> Iterator[str]:
+    """An error for each file that was not read."""
     for failure in report.failures:
         title = "fusegen internal error" if failure.internal else "fusegen cannot read this file"
-        spot = _spot(presentation, failure.file, failure.line) | {"title": title}
-        lines.append(_command("error", spot, failure.message))
-    return "".join(f"{line}\n" for line in lines)
+        yield command("error", spot(presentation, failure.file, failure.line) | {"title": title}, failure.message)
 
 
-def _spot(presentation: Presentation, file: str, line: int) -> dict[str, str]:
+def spot(presentation: Presentation, file: str, line: int) -> dict[str, str]:
+    """The properties that place an annotation."""
     return {"file": presentation.prefix + file, "line": str(max(line, 1))}
 
 
-def _command(level: str, properties: dict[str, str], message: str) -> str:
+def command(level: str, properties: dict[str, str], message: str) -> str:
+    """One workflow command: `level` is `error`, `warning` or `notice`."""
     spelled = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
     return f"::{level} {spelled}::{_data(message)}"
 

@@ -10,6 +10,7 @@ from fusegen.codegen.records import (
     MATCH,
     REJECT,
     SCHEMA_VERSION,
+    Failure,
     Head,
     Operation,
     ScanReport,
@@ -44,11 +45,15 @@ def document(report: ScanReport, tool_version: str) -> JsonObject:
         },
         "out_of_scope": _out_of_scope(report),
         "files_without_site": [file.path for file in report.files if file.mentions_labels and not file.sites],
-        "failures": [
-            {"file": failure.file, "line": failure.line, "message": failure.message, "internal": failure.internal}
-            for failure in report.failures
-        ],
+        "files": [{"path": file.path, "classes": list(file.classes)} for file in report.files],
+        "complete": report.complete,
+        "failures": [failure_object(failure) for failure in report.failures],
     }
+
+
+def failure_object(failure: Failure) -> JsonObject:
+    """Something that could not be read, with its place."""
+    return {"file": failure.file, "line": failure.line, "message": failure.message, "internal": failure.internal}
 
 
 def site_object(site: Site) -> JsonObject:
@@ -73,6 +78,7 @@ def site_object(site: Site) -> JsonObject:
         "at_column": None if site.at_column is None else site.at_column + 1,
         "delegated_to": site.delegated_to,
         "definition_line": site.def_line,
+        "parameters": list(site.parameters),
         "losses": [_loss(loss) for loss in site.losses],
         "guards": list(site.guards),
         "uses": [{"kind": use.kind, "text": use.text, "line": use.line} for use in site.uses],

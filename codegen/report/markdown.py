@@ -39,7 +39,8 @@ def _rejections(sites: list[Site]) -> Iterator[str]:
     if sites:
         yield from ("", "#### Rejected", "", "| code | site | place | reason |", "| --- | --- | --- | --- |")
         for site in sorted(sites, key=lambda site: site.code or ""):
-            yield f"| {site.code or ''} | {_code(site.id)} | {_code(place(site))} | {_text(reason_text(site))} |"
+            cells = (site.code or "", code_cell(site.id), code_cell(place(site)), text_cell(reason_text(site)))
+            yield f"| {' | '.join(cells)} |"
 
 
 def _chains(sites: list[Site]) -> Iterator[str]:
@@ -47,7 +48,7 @@ def _chains(sites: list[Site]) -> Iterator[str]:
         yield from ("", "<details><summary>Chains of the matches</summary>", "", "| sites | chain |", "| ---: | --- |")
         counts = Counter(map(chain_shape, sites))
         for chain, number in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-            yield f"| {number} | {_code(chain)} |"
+            yield f"| {number} | {code_cell(chain)} |"
         yield from ("", "</details>")
 
 
@@ -57,7 +58,9 @@ def not_emitted_section(entries: list[dict[str, Any]]) -> str:
         return ""
     lines = ["", "#### Matched, not emitted", "", "| code | site | line | reason |", "| --- | --- | ---: | --- |"]
     for entry in sorted(entries, key=lambda entry: entry["code"]):
-        lines.append(f"| {entry['code']} | {_code(entry['site'])} | {entry['line']} | {_text(entry['reason'])} |")
+        lines.append(
+            f"| {entry['code']} | {code_cell(entry['site'])} | {entry['line']} | {text_cell(entry['reason'])} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -66,15 +69,15 @@ def _failures(report: ScanReport) -> Iterator[str]:
         yield from ("", "#### Not read", "")
         for failure in report.failures:
             kind = "internal error: " if failure.internal else ""
-            yield f"- {_code(f'{failure.file}:{failure.line}')} {kind}{_text(failure.message)}"
+            yield f"- {code_cell(f'{failure.file}:{failure.line}')} {kind}{text_cell(failure.message)}"
 
 
-def _text(text: str) -> str:
+def text_cell(text: str) -> str:
     """Text in a table cell: nothing in it is read as markup but code between backticks."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return _plain(text)
-    return "".join(_code(part) if number % 2 else _plain(part) for number, part in enumerate(parts))
+    return "".join(code_cell(part) if number % 2 else _plain(part) for number, part in enumerate(parts))
 
 
 def _plain(text: str) -> str:
@@ -83,7 +86,7 @@ def _plain(text: str) -> str:
     return re.sub(r"\s+", " ", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
-def _code(text: str) -> str:
+def code_cell(text: str) -> str:
     """Code in a table cell. Pipes are escaped there too, and the fence is longer than any run of backticks inside."""
     text = " ".join(text.split()).replace("|", "\\|")
     if "`" not in text:

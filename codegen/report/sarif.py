@@ -22,19 +22,24 @@ JsonObject = dict[str, Any]
 
 
 def render(report: ScanReport, presentation: Presentation) -> str:
-    return json.dumps(_document(report, presentation), indent=2, ensure_ascii=False) + "\n"
-
-
-def _document(report: ScanReport, presentation: Presentation) -> JsonObject:
     rejected = [site for site in ordered_sites(report) if site.verdict == REJECT]
     codes = sorted(REASONS.keys() | {site.code for site in rejected if site.code})
+    rules = [_rule(code, REASONS.get(code)) for code in codes]
+    results = [_result(site, codes, presentation.prefix) for site in rejected]
+    return json.dumps(document(report, rules, results, presentation), indent=2, ensure_ascii=False) + "\n"
+
+
+def document(
+    report: ScanReport, rules: list[JsonObject], results: list[JsonObject], presentation: Presentation
+) -> JsonObject:
+    """A log of one run over the tree of `report`, with its failures as notifications."""
     run: JsonObject = {
         "tool": {
             "driver": {
                 "name": "fusegen",
                 "version": presentation.tool_version,
                 "semanticVersion": presentation.tool_version,
-                "rules": [_rule(code, REASONS.get(code)) for code in codes],
+                "rules": rules,
             }
         },
         "invocations": [
@@ -44,12 +49,25 @@ def _document(report: ScanReport, presentation: Presentation) -> JsonObject:
             }
         ],
         "columnKind": "unicodeCodePoints",
-        "results": [_result(site, codes, presentation.prefix) for site in rejected],
+        "results": results,
     }
     if not presentation.prefix:
         text = f"The folder of the {report.package} package, version {report.version or 'unknown'}."
         run["originalUriBaseIds"] = {BASE: {"description": {"text": text}}}
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def location(site: Site, region: JsonObject, prefix: str) -> JsonObject:
+    """A region of the file of `site`, under its id."""
+    return {
+        "physicalLocation": {"artifactLocation": _artifact(site.file, prefix), "region": region},
+        "logicalLocations": [{"fullyQualifiedName": site.id, "kind": "function"}],
+    }
+
+
+def fingerprint(*parts: str | None) -> str:
+    """What tells a result from others, whatever lines move."""
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
 def _rule(code: str, reason: Reason | None) -> JsonObject:
@@ -74,13 +92,8 @@ def _result(site: Site, codes: list[str], prefix: str) -> JsonObject:
     return rule | {
         "level": "warning",
         "message": {"text": f"{site.id}: {reason_text(site)}"},
-        "locations": [
-            {
-                "physicalLocation": {"artifactLocation": _artifact(site.file, prefix), "region": region},
-                "logicalLocations": [{"fullyQualifiedName": site.id, "kind": "function"}],
-            }
-        ],
-        "partialFingerprints": {"site/v1": hashlib.sha256(f"{site.id} {site.code}".encode()).hexdigest()[:32]},
+        "locations": [location(site, region, prefix)],
+        "partialFingerprints": {"site/v1": fingerprint(site.id, site.code)},
     }
 
 

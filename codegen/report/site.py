@@ -8,11 +8,19 @@ loss        483 |     loss = self.loss_function(logits, labels, self.vocab_size)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Site, VocabularyLoss
 from fusegen.codegen.report.pen import VERDICT_COLORS, Pen
-from fusegen.codegen.report.wording import loss_text, operation_name, operation_text, place, reason_text
+from fusegen.codegen.report.wording import (
+    loss_arguments,
+    loss_text,
+    operation_name,
+    operation_text,
+    place,
+    reason_text,
+)
 
 _CONTEXT = 1
 
@@ -22,7 +30,7 @@ def render_site(site: Site, text: str, *, color: bool = False) -> str:
     pen = Pen(color)
     lines = [f"{pen('bold', site.id)}: {pen(VERDICT_COLORS[site.verdict], site.verdict)}", f"  {place(site)}", ""]
     lines += (f"  {pen('dim', f'{label:<10}')} {said}" for label, said in _facts(site))
-    lines += ("", *_listing(site, text.splitlines(), pen))
+    lines += ("", *_listing(site, StringIO(text, newline=None).readlines(), pen))
     return "\n".join(lines) + "\n"
 
 
@@ -55,11 +63,8 @@ def _loss_facts(loss: VocabularyLoss) -> Iterator[tuple[str, str]]:
     for number, step in enumerate(loss.chain):
         yield "" if number else "then", operation_text(step)
     yield "loss", f"{loss_text(loss)} by {loss.call}, labels from {loss.label_source}"
-    given = ([f"vocab_size={loss.vocab_size}"] if loss.vocab_size else []) + [
-        name + value if name.startswith("*") else f"{name}={value}" for name, value in loss.keywords
-    ]
-    if given:
-        yield "with", ", ".join(given)
+    if loss_arguments(loss):
+        yield "with", ", ".join(loss_arguments(loss))
 
 
 def _marks(site: Site) -> dict[int, list[str]]:

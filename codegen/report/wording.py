@@ -42,6 +42,17 @@ def loss_text(loss: VocabularyLoss) -> str:
     return f"{loss.kind}({loss.labels})"
 
 
+def loss_arguments(loss: VocabularyLoss) -> list[str]:
+    """What the loss gets besides logits and labels: `["vocab_size=self.vocab_size", "**kwargs"]`."""
+    size = [f"vocab_size={loss.vocab_size}"] if loss.vocab_size else []
+    return size + [name + value if name.startswith("*") else f"{name}={value}" for name, value in loss.keywords]
+
+
+def loss_call_text(loss: VocabularyLoss) -> str:
+    """`causal(shifted) by self.loss_function(labels, vocab_size=self.vocab_size, **kwargs)`."""
+    return f"{loss_text(loss)} by {loss.call}({', '.join([loss.label_source, *loss_arguments(loss)])})"
+
+
 def chain_shape(site: Site) -> str:
     """What stands between head and loss, without the head's name: `scale > soft_cap? > causal(shifted)`."""
     loss = site.primary

@@ -78,3 +78,16 @@ def test_a_name_in_two_models_shows_both(fusegen: Run, tree: Path) -> None:
     assert "llama.LlamaForCausalLM.forward: match" in shown
     assert "llama2.LlamaForCausalLM.forward: match" in shown
     assert "llama.Llama" not in fusegen("explain", "llama2.LlamaForCausalLM", "--source", tree).stdout
+
+
+def test_lines_are_those_of_the_file_whatever_its_encoding(fusegen: Run, tree: Path) -> None:
+    path = tree / "models/llama/modeling_llama.py"
+    text = (
+        path.read_text()
+        .replace("        loss = None\n", "        loss = None  # caf\xe9\n")
+        .replace("import torch", "\x0c")
+    )
+    path.write_bytes(f"# coding: latin-1\n{text}".encode("latin-1"))
+    shown = fusegen("explain", "LlamaForCausalLM", "--source", tree).stdout
+    assert "16 |     loss = None  # caf\xe9" in shown
+    assert "18 |         loss = self.loss_function(" in shown

@@ -39,6 +39,7 @@ def test_starts_in_less_than_0_3_seconds(arguments: list[str]) -> None:
         "cli.main(['scan', '--help'], standalone_mode=False)",
         "cli.main(['scan', '--source', sys.argv[1], '--format', 'json'], standalone_mode=False)",
         "cli.main(['explain', 'LlamaForCausalLM', '--source', sys.argv[1]], standalone_mode=False)",
+        "cli.main(['diff', sys.argv[1], sys.argv[1], '--format', 'markdown'], standalone_mode=False)",
     ],
 )
 def test_the_static_half_loads_nothing_heavy(statement: str, tree: Path) -> None:

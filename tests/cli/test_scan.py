@@ -139,7 +139,7 @@ def test_a_file_that_is_no_python_is_reported_and_the_rest_is_read(fusegen: Run,
     (tree / "models/bird/modeling_bird.py").write_bytes(b"# labels \xff\n")
     result = fusegen("scan", "--source", tree, "--format", "concise", "--model", "llama,bird,gemma")
     assert result.exit_code == 0
-    assert "models/bird/modeling_bird.py:0: cannot be read" in result.stderr
+    assert "models/bird/modeling_bird.py:1: not Python: byte 0xff is not utf-8" in result.stderr
     assert "models/llama/modeling_llama.py:3: not Python" in result.stderr
     assert ids(result) == ["gemma.GemmaForCausalLM.forward"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fusegen.codegen import download
-from fusegen.codegen.archives import MAX_MEMBER_BYTES
 from fusegen.codegen.cache import cache_directory
+from fusegen.codegen.decoding import MAX_FILE_BYTES
 from fusegen.codegen.sources import SourceError, open_source
 
 PATHS = (
@@ -135,7 +135,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_member_that_unpacks_to_too_much_is_refused(tree: Path, tmp_path: Path) -> None:
-    (tree / PATHS[0]).write_bytes(b"#" * (MAX_MEMBER_BYTES + 1))
+    (tree / PATHS[0]).write_bytes(b"#" * (MAX_FILE_BYTES + 1))
     for kind in ("wheel", "sdist"):
         source = open_source(spec_of(kind, tree, tmp_path))
         with pytest.raises(SourceError, match="unpacks to more than 16 MB"):

@@ -1,0 +1,124 @@
+"""A transformers tree at one revision of a git repository, read from its objects: nothing is checked out.
+
+One `git cat-file --batch` per process hands out the files; it ends with the process.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from fusegen.codegen.decoding import MAX_FILE_BYTES
+from fusegen.codegen.listing import MODELING
+from fusegen.codegen.records import Failure
+from fusegen.codegen.sources import PACKAGE, SourceError, Tree, written_version
+
+_LINK = "120000"
+
+
+@dataclass(frozen=True)
+class GitSource(Tree):
+    """The package at `commit` (a full hash) of `repository`; `prefix` is its folder there, with its slash."""
+
+    repository: Path
+    commit: str
+    prefix: str
+
+    @property
+    def location(self) -> Path:
+        return self.repository / self.prefix
+
+    @property
+    def version(self) -> str | None:
+        return written_version(self.read("__init__.py"))
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(path for path, mode in self._modes() if mode != _LINK)
+
+    def problems(self) -> tuple[Failure, ...]:
+        message = "it is a link, which is not followed in a revision"
+        return tuple(Failure(path, 0, message) for path, mode in self._modes() if mode == _LINK)
+
+    def _modes(self) -> list[tuple[str, str]]:
+        """Every modeling file and its mode, sorted."""
+        tree = f"{self.commit}:{self.prefix}models"
+        listed = os.fsdecode(_git(self.repository, "ls-tree", "-r", "-z", "--end-of-options", tree))
+        entries = (line.partition("\t") for line in listed.split("\0") if line)
+        found = ((f"models/{name}", facts.split(" ")[0]) for facts, _, name in entries)
+        return sorted((path, mode) for path, mode in found if MODELING.fullmatch(path))
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of one file at the revision. Raises `SourceError` for one that is too large, or if git fails."""
+        try:
+            return _objects(self.repository, os.getpid()).read(f"{self.commit}:{self.prefix}{path}")
+        except (OSError, ValueError) as error:
+            raise SourceError(f"cannot read {path} at {self.commit[:12]} of {self.repository}: {error}.") from error
+
+
+def open_revision(repository: Path, revision: str) -> GitSource:
+    """The package at `revision`. Raises `SourceError` if there is no such repository or revision, or no package."""
+    commit = os.fsdecode(_hash(repository, f"{revision}^{{commit}}")).strip()
+    if not commit:
+        raise SourceError(f"{repository} has no revision {revision!r}. Fetch it first: git fetch --tags")
+    for prefix in (f"src/{PACKAGE}/", f"{PACKAGE}/", ""):
+        if _hash(repository, f"{commit}:{prefix}__init__.py") and _hash(repository, f"{commit}:{prefix}models"):
+            return GitSource(repository.resolve(), commit, prefix)
+    raise SourceError(f"{repository} at {revision} holds no {PACKAGE} package: no src/{PACKAGE}/ with models/ in it.")
+
+
+def _hash(repository: Path, name: str) -> bytes:
+    """The hash of an object, with a line end; empty if there is no such object."""
+    return _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", name, no=1)
+
+
+def _git(repository: Path, *arguments: str, no: int = 0) -> bytes:
+    """What git prints. The status `no` is an answer as 0 is; any other one is a `SourceError`."""
+    try:
+        done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise SourceError("a revision is read with git, and git is not installed. Give a directory.") from error
+    if done.returncode not in (0, no):
+        raise SourceError(f"git cannot read {repository}: {os.fsdecode(done.stderr).strip()}")
+    return done.stdout
+
+
+@lru_cache(maxsize=4)
+def _objects(repository: Path, process: int) -> _Objects:
+    return _Objects(repository)
+
+
+class _Objects:
+    """A running `git cat-file --batch`."""
+
+    def __init__(self, repository: Path) -> None:
+        command = ["git", "-C", str(repository), "cat-file", "--batch"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    def read(self, name: str) -> bytes | None:
+        """The content of the file that `commit:path` names; None if there is none. Raises `ValueError` if too large."""
+        if "\n" in name:
+            return None
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(os.fsencode(name) + b"\n")
+        stdin.flush()
+        header = stdout.readline()
+        if not header:
+            raise ValueError("git ended")
+        if header.endswith((b" missing\n", b" ambiguous\n")):
+            return None
+        _, kind, spelled = header.split()
+        size = int(spelled)
+        content = stdout.read(min(size, MAX_FILE_BYTES))
+        for start in range(MAX_FILE_BYTES, size, MAX_FILE_BYTES):
+            stdout.read(min(size - start, MAX_FILE_BYTES))
+        stdout.read(1)
+        if size > MAX_FILE_BYTES:
+            raise ValueError(f"it is larger than {MAX_FILE_BYTES // 2**20} MB, which no source file is")
+        return content if kind == b"blob" else None
