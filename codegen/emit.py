@@ -8,19 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.losses import loss_mapping
+from fusegen.codegen.pages import site_pages
 from fusegen.codegen.pipeline import RULES_VERSION, in_processes, read_path
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.reasons import REASONS
-from fusegen.codegen.records import Failure, Site
+from fusegen.codegen.records import Failure, FileReport, ScanReport, Site
 from fusegen.codegen.render import Original, module_text
+from fusegen.codegen.report import Presentation, renderer
+from fusegen.codegen.report.page import Excerpt, Refusal
 from fusegen.codegen.sources import Source
 from fusegen.codegen.splice import SpliceError
 
 MANIFEST = "manifest.json"
+REPORT = "report.html"
 SCHEMA_VERSION = 1
 
 
@@ -56,10 +60,9 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class _FileOutcome:
-    path: str
+    report: FileReport
     file: EmittedFile | None
     not_emitted: tuple[NotEmitted, ...]
-    failures: tuple[Failure, ...]
 
 
 def emit(
@@ -82,18 +85,20 @@ def emit(
         outcomes.append(outcome)
         if progress is not None:
             progress(number, len(paths))
-    outcomes.sort(key=lambda outcome: outcome.path)
+    outcomes.sort(key=lambda outcome: outcome.report.path)
     written = [outcome.file for outcome in outcomes if outcome.file is not None]
     not_emitted = tuple(each for outcome in outcomes for each in outcome.not_emitted)
     files = {file.path: file.text for file in written}
     files |= {f"{file.path.split('/')[0]}/__init__.py": "" for file in written}
     files["__init__.py"] = _PACKAGE_TEXT
+    report = ScanReport(source.package, source.version, tuple(outcome.report for outcome in outcomes))
+    files[REPORT] = _page(source, version, report, written, not_emitted)
     files[MANIFEST] = _manifest(source, version, written, not_emitted, files)
     return Emission(
         files=dict(sorted(files.items())),
         emitted=tuple(site for file in written for site in file.sites),
         not_emitted=not_emitted,
-        failures=tuple(failure for outcome in outcomes for failure in outcome.failures),
+        failures=report.failures,
     )
 
 
@@ -119,7 +124,7 @@ class _Emitter:
             else:
                 planned.append((outcome, analysis.block))
         if not planned or index is None:
-            return _FileOutcome(path, None, tuple(refused), report.failures)
+            return _FileOutcome(report, None, tuple(refused))
         digest = hashlib.sha256(content).hexdigest()
         original = Original(source.package, source.version or "unknown", path, digest)
         try:
@@ -127,15 +132,27 @@ class _Emitter:
             compile(text, path, "exec")
         except (SpliceError, SyntaxError) as error:
             failure = Failure(path, 0, f"the generated module is wrong: {error}", internal=True)
-            return _FileOutcome(path, None, tuple(refused), (*report.failures, failure))
+            return _FileOutcome(replace(report, failures=(*report.failures, failure)), None, tuple(refused))
         sites = tuple(each.site for each, _ in planned)
-        return _FileOutcome(
-            path, EmittedFile(_generated_path(path), text, original, sites), tuple(refused), report.failures
-        )
+        return _FileOutcome(report, EmittedFile(_generated_path(path), text, original, sites), tuple(refused))
 
 
 def _generated_path(path: str) -> str:
     return path.removeprefix("models/")
+
+
+def _page(
+    source: Source,
+    version: str,
+    report: ScanReport,
+    written: list[EmittedFile],
+    not_emitted: tuple[NotEmitted, ...],
+) -> str:
+    """The HTML report, with both sides of every forward."""
+    generated = {file.original.file: Excerpt(file.path, 1, file.text) for file in written}
+    refusals = {each.site: Refusal(each.code, each.detail, each.line) for each in not_emitted}
+    pages = site_pages(report, source.read, generated, refusals)
+    return renderer("html")(report, Presentation(version, pages=pages))
 
 
 def _manifest(

@@ -46,7 +46,12 @@ def test_an_edited_file_is_an_error_that_names_it(fusegen: Run, tree: Path, work
 
 def test_one_model_only(fusegen: Run, tree: Path, work: Path) -> None:
     assert fusegen("emit", "--source", tree, "--model", "gem*", "--out", "some").exit_code == 0
-    assert sorted(path.name for path in (work / "some").iterdir()) == ["__init__.py", "gemma", "manifest.json"]
+    assert sorted(path.name for path in (work / "some").iterdir()) == [
+        "__init__.py",
+        "gemma",
+        "manifest.json",
+        "report.html",
+    ]
 
 
 def test_an_unknown_model_is_an_error(fusegen: Run, tree: Path, work: Path) -> None:
