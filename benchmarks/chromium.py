@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_PATIENCE_SECONDS = 60
 _OPTIONS = (
     "--headless",
     "--no-sandbox",
@@ -94,6 +96,8 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            if not select.select([self._answers], [], [], _PATIENCE_SECONDS)[0]:
+                raise RuntimeError("the browser does not answer")
             piece = os.read(self._answers, 1 << 20)
             if not piece:
                 raise RuntimeError("the browser went away")

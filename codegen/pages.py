@@ -47,16 +47,19 @@ def _file_pages(
     generated: Excerpt | None,
     refusals: Mapping[str, Refusal],
 ) -> Iterator[SitePage]:
-    index = _index(_text(read, file.path), file.sites)
-    emitted = FileIndex(generated.text) if generated else None
+    index = _index(
+        _text(read, file.path), lambda index: all(_holds(_function(index, site), site) for site in file.sites)
+    )
+    inside = [site for site in file.sites if site.verdict == MATCH and site.id not in refusals] if generated else []
+    module = _index(generated.text, lambda index: all(_function(index, site) for site in inside)) if generated else None
     for site in file.sites:
         if index is None:
             yield SitePage(site, None)
             continue
         original = _excerpt(file.path, _function(index, site))
         patched: Excerpt | None = None
-        if generated and emitted and site.verdict == MATCH and site.id not in refusals:
-            patched = _excerpt(generated.path, _function(emitted, site))
+        if generated and module and site in inside:
+            patched = _excerpt(generated.path, _function(module, site))
         yield SitePage(site, original, tuple(_elsewhere(site, index.text, original)), patched)
 
 
@@ -69,11 +72,11 @@ def _text(read: Callable[[str], bytes | None], path: str) -> str:
     return content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _index(text: str, sites: tuple[Site, ...]) -> FileIndex | None:
+def _index(text: str, fits: Callable[[FileIndex], bool]) -> FileIndex | None:
     """The index of a text; from a parse of the whole where the quick one cut a function in a wrong place."""
     index = FileIndex(text)
     try:
-        if all(_holds(_function(index, site), site) for site in sites):
+        if fits(index):
             return index
     except SyntaxError:
         pass

@@ -154,6 +154,18 @@ def test_the_checked_in_page_shows_the_checked_in_forwards() -> None:
         assert lines[: len(patched)] == patched
 
 
+def test_a_function_that_the_quick_index_cuts_wrongly_is_shown_whole(tree: Path) -> None:
+    file = tree / "models/llama/modeling_llama.py"
+    odd = "        quotes = '" + '"' * 3 + "'\n"
+    file.write_text(file.read_text().replace("        outputs = self.model", odd + "        outputs = self.model"))
+    emission = emit(open_source(str(tree)), "1", jobs=1)
+    page = Page(emission.files[REPORT])
+    (llama,) = [site for site in page.data["sites"] if "llama" in site["place"]]
+    for text in (side(page, llama["original"]), patched_text(page, llama)):
+        assert text.startswith("    def forward(self, input_ids=None, labels=None, **kwargs):\n" + odd)
+        assert text.endswith("return CausalLMOutputWithPast(loss=loss, logits=logits)")
+
+
 def test_a_match_that_is_not_emitted_says_why(write_tree: Callable[..., Path], tree: Path) -> None:
     text = (tree / "models/llama/modeling_llama.py").read_text()
     late = text.replace("logits=logits)", "logits=logits.float())")
