@@ -51,7 +51,7 @@ def test_an_edited_file_is_an_error_that_names_it(fusegen: Run, tree: Path, work
 
 def test_one_model_only(fusegen: Run, tree: Path, work: Path) -> None:
     assert fusegen("emit", "--source", tree, "--model", "gem*", "--out", "some").exit_code == 0
-    beside = ["__init__.py", "gemma", "manifest.json", "report.json", "report.md"]
+    beside = ["__init__.py", "gemma", "manifest.json", "report.html", "report.json", "report.md"]
     assert sorted(path.name for path in (work / "some").iterdir()) == beside
 
 
