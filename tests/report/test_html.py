@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from fusegen.codegen.emit import MANIFEST, Emission, emit
-from fusegen.codegen.package import REPORT
 from fusegen.codegen.index import FileIndex
+from fusegen.codegen.package import REPORT
 from fusegen.codegen.pages import site_pages
 from fusegen.codegen.pipeline import scan
 from fusegen.codegen.reasons import REASONS
