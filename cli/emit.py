@@ -63,7 +63,7 @@ def command(
     The folder then holds these and no others. What is not emitted is counted by its reason, listed with -v, and
     stands in manifest.json and the report beside it.
     """
-    from fusegen.cli.reading import model_names, opened, opened_cache, parsed_terms, show_failures
+    from fusegen.cli.reading import model_names, note_left_out, opened, opened_cache, parsed_terms, report_failures
     from fusegen.cli.terminal import Refused, note, progress_bar, start_logging, write_result
     from fusegen.codegen.emit import emit, file_outcome_from_json
     from fusegen.codegen.selection import Selection, UnknownTerm
@@ -88,6 +88,10 @@ def command(
                 cache=opened_cache("emit", file_outcome_from_json, *salts) if cache else None,
                 earlier=read_manifest(out),
             )
+        note_left_out(tree, model, verbosity)
+        status = report_failures(emission.report)
+        if all(file.failures for file in emission.report.files):
+            context.exit(status)
         changes = (compare if check or diff else write)(out, emission.files)
         if diff:
             write_result(differences(out, emission.files, changes), None)
@@ -95,7 +99,6 @@ def command(
         raise click.BadParameter(str(error), param_hint="--select or --ignore") from error
     except (WriteError, OSError) as error:
         raise Refused(str(error)) from error
-    status = 2 if show_failures(emission.failures) else 0
     summary = "".join(f"{line}\n" for line in _summary(emission, changes, out, verbosity, written=not (check or diff)))
     if diff:
         click.echo(summary, nl=False, err=True)

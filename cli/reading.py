@@ -46,10 +46,15 @@ def scanned(
         raise Refused(str(error)) from error
     if cache is not None:
         cache.save()
+    note_left_out(source, models, verbosity)
+    return report
+
+
+def note_left_out(source: Source, models: tuple[str, ...], verbosity: int) -> None:
+    """Says how many files were not looked at, unless the user has named some models."""
     left_out = source.left_out()
     if left_out and not models:
         note(f"Left out: {plural(len(left_out), 'file')} of deprecated models.", verbosity)
-    return report
 
 
 def opened_cache(kind: str, decode: Callable[[dict[str, Any]], Record], *salts: object) -> Cache[Record]:

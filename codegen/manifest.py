@@ -58,7 +58,7 @@ def class_entries(
     original nor the generated text changed since.
     """
     digests = _digests(files)
-    known = _verified(earlier or {})
+    known = verified_entries(earlier) if earlier else {}
     classes = [_entry(site, outcome, layout) for outcome in outcomes for site in outcome.sites]
     for entry in classes:
         verified = known.get(_identity(entry, digests))
@@ -96,10 +96,10 @@ def _step(step: Operation) -> JsonObject:
     return {"op": step.op, **dict(step.arguments), **({"when": step.when} if step.when else {})}
 
 
-def _verified(manifest: JsonObject) -> dict[tuple[Any, ...], JsonObject]:
-    """The `verified` fields of a manifest, by what they were found for."""
-    entries = [entry for entry in manifest.get("classes", ()) if "verified" in entry]
-    return {_identity(entry, manifest["files"]): entry["verified"] for entry in entries}
+def verified_entries(manifest: JsonObject) -> dict[tuple[Any, ...], JsonObject]:
+    """The `verified` fields of a manifest, by what they were found for. Raises as any look into a wrong shape does."""
+    digests = manifest["files"]
+    return {_identity(entry, digests): entry["verified"] for entry in manifest["classes"] if "verified" in entry}
 
 
 def _identity(entry: JsonObject, digests: dict[str, str]) -> tuple[Any, ...]:

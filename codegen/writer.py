@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fusegen.codegen.diffs import file_diff
-from fusegen.codegen.manifest import MANIFEST
+from fusegen.codegen.manifest import MANIFEST, verified_entries
 from fusegen.codegen.swap import alone_in, swap
 
 
@@ -44,15 +44,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads(place.read_text(encoding="utf-8"))
         paths = [str(path) for path, _ in manifest["files"].items()]
-        entries = [entry["file"] for entry in manifest["classes"]]
+        verified_entries(manifest)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         detail = "Remove it or choose another --out."
         raise WriteError(f"{place}: not a manifest of fusegen ({error!r}). {detail}") from error
-    if any(Path(path).is_absolute() or ".." in Path(path).parts for path in [*paths, *entries]):
+    if any(Path(path).is_absolute() or ".." in Path(path).parts for path in paths):
         raise WriteError(f"{place}: names files outside of its folder. Remove it or choose another --out.")
-    return manifest
+    return dict(manifest)
 
 
 def compare(folder: Path, files: dict[str, str]) -> Changes:

@@ -153,6 +153,25 @@ def test_the_folder_must_not_overlap_the_source(fusegen: Run, tree: Path) -> Non
     assert "overlaps the source tree" in result.stderr
 
 
+def test_a_file_that_is_no_python_is_named_and_the_rest_is_generated(fusegen: Run, tree: Path, work: Path) -> None:
+    modeling = tree / "models/llama/modeling_llama.py"
+    modeling.write_text(modeling.read_text().replace("        loss = None\n", "        loss = (\n"))
+    result = fusegen("emit", "--source", tree)
+    assert result.exit_code == 0
+    assert "models/llama/modeling_llama.py:15: not Python:" in result.stderr
+    assert (work / "generated/gemma/modeling_gemma.py").exists()
+
+
+def test_a_tree_that_cannot_be_read_removes_nothing(fusegen: Run, tree: Path, work: Path) -> None:
+    fusegen("emit", "--source", tree)
+    for path in tree.glob("models/*/modeling_*.py"):
+        path.write_bytes(b"\xff labels loss")
+    result = fusegen("emit", "--source", tree)
+    assert result.exit_code == 2
+    assert "no file could be read" in result.stderr
+    assert (work / "generated/gemma/modeling_gemma.py").exists()
+
+
 def test_the_cache_is_used_and_can_be_left_alone(fusegen: Run, tree: Path, cached: Callable[[], list[str]]) -> None:
     fusegen("emit", "--source", tree, "--no-cache")
     assert cached() == []

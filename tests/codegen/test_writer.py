@@ -158,7 +158,14 @@ def test_a_link_in_the_way_is_not_followed(emission: Emission, without_llama: Em
 
 
 @pytest.mark.parametrize(
-    "text", ["not json", "[]", '{"files": {"../escape.py": "0"}, "classes": []}', '{"files": 3, "classes": []}']
+    "text",
+    [
+        "not json",
+        "[]",
+        '{"files": {"../escape.py": "0"}, "classes": []}',
+        '{"files": 3, "classes": []}',
+        '{"files": {}, "classes": [{"verified": {}}]}',
+    ],
 )
 def test_a_foreign_manifest_is_an_error(emission: Emission, tmp_path: Path, text: str) -> None:
     out = tmp_path / "generated"
