@@ -54,7 +54,8 @@ def command(
     """
     from fusegen.cli.reading import checked, note_left_out, opened, parsed_terms, report_failures, scanned
     from fusegen.cli.terminal import note, path_prefix, start_logging, wants_color, write_result
-    from fusegen.codegen.report import Presentation, renderer
+    from fusegen.codegen.pages import site_pages
+    from fusegen.codegen.report import WITH_PAGES, Presentation, renderer
     from fusegen.codegen.selection import Selection
 
     verbosity = -1 if quiet else verbose
@@ -72,6 +73,7 @@ def command(
         color=output_file is None and format_name == "full" and wants_color(sys.stdout),
         verbosity=verbosity,
         prefix=path_prefix(tree.location),
+        pages=site_pages(report, tree.read) if format_name in WITH_PAGES else (),
     )
     write_result(renderer(format_name)(report, presentation), output_file)
     status = report_failures(whole)

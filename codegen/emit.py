@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.layouts import CLASS, FULL, PATCH, generated_path
-from fusegen.codegen.manifest import MANIFEST, manifest_text
-from fusegen.codegen.package import package_files
+from fusegen.codegen.manifest import MANIFEST, class_entries, manifest_text
+from fusegen.codegen.package import REPORT, package_files, page
 from fusegen.codegen.pipeline import bug, read_all, read_path, report_on
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.records import Failure, FileReport, ScanReport, Site, file_report_from_json
@@ -129,8 +129,10 @@ def emit(
     report = replace(report, complete=report.complete and not selection)
     not_emitted = tuple(each for outcome in outcomes for each in outcome.not_emitted)
     files = {generated_path(layout, each.path): each.text for each in outcomes if each.text is not None}
+    classes = class_entries(outcomes, layout, files, earlier)
     files |= package_files(report, version, layout, tuple(files), not_emitted)
-    files[MANIFEST] = manifest_text(report, version, layout, outcomes, files, earlier)
+    files[REPORT] = page(report, source.read, version, layout, outcomes, classes)
+    files[MANIFEST] = manifest_text(report, version, layout, classes, not_emitted, files)
     emitted = tuple(site for outcome in outcomes for site in outcome.sites)
     return Emission(dict(sorted(files.items())), report, emitted, not_emitted)
 

@@ -32,33 +32,43 @@ def manifest_text(
     report: ScanReport,
     version: str,
     layout: str,
-    outcomes: Iterable[FileOutcome],
+    classes: list[JsonObject],
+    not_emitted: Iterable[NotEmitted],
     files: dict[str, str],
-    earlier: JsonObject | None = None,
 ) -> str:
-    """The manifest for `files`, which holds every other file of the tree by its path.
-
-    An entry keeps the `verified` field that it has in `earlier` (the manifest that is replaced) if neither the
-    original nor the generated text changed since.
-    """
-    outcomes = tuple(outcomes)
-    digests = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in sorted(files.items())}
-    known = verified_entries(earlier) if earlier else {}
-    classes = [_entry(site, outcome, layout) for outcome in outcomes for site in outcome.sites]
-    for entry in classes:
-        verified = known.get(_identity(entry, digests))
-        if verified is not None:
-            entry["verified"] = verified
+    """The manifest for `files`, which holds every other file of the tree by its path."""
     data = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "fusegen", "version": version, "rules": RULES_VERSION, "kernel_interface": KERNEL_INTERFACE},
         "layout": layout,
         "source": {"package": report.package, "version": report.version},
         "classes": classes,
-        "not_emitted": [not_emitted_entry(each) for outcome in outcomes for each in outcome.not_emitted],
-        "files": digests,
+        "not_emitted": [not_emitted_entry(each) for each in not_emitted],
+        "files": _digests(files),
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def class_entries(
+    outcomes: Iterable[FileOutcome], layout: str, files: dict[str, str], earlier: JsonObject | None = None
+) -> list[JsonObject]:
+    """What the manifest says of each class that is emitted; `files` holds the generated texts by their paths.
+
+    An entry keeps the `verified` field that it has in `earlier` (the manifest that is replaced) if neither the
+    original nor the generated text changed since.
+    """
+    digests = _digests(files)
+    known = verified_entries(earlier) if earlier else {}
+    classes = [_entry(site, outcome, layout) for outcome in outcomes for site in outcome.sites]
+    for entry in classes:
+        verified = known.get(_identity(entry, digests))
+        if verified is not None:
+            entry["verified"] = verified
+    return classes
+
+
+def _digests(files: dict[str, str]) -> dict[str, str]:
+    return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in sorted(files.items())}
 
 
 def not_emitted_entry(each: NotEmitted) -> JsonObject:

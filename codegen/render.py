@@ -5,13 +5,11 @@ from __future__ import annotations
 import ast
 import builtins
 from dataclasses import dataclass
-from functools import cache
-
-import jinja2
 
 from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.plan import Plan
 from fusegen.codegen.splice import splice
+from fusegen.codegen.templating import template
 
 _LINE_LENGTH = 119
 _BUILTINS = frozenset(dir(builtins))
@@ -40,7 +38,7 @@ def fused_function(plan: Plan, block: FunctionBlock) -> str:
     indent = 8
     arguments = [_argument(name, text) for name, text in plan.call.all()]
     call = f"{plan.loss} = {plan.call.function}({', '.join(arguments)})"
-    branch = _template("fused_branch.py.j2").render(
+    branch = template("fused_branch.py.j2").render(
         condition=" and ".join([_fusible(plan), *map(_operand, plan.call.guards)]),
         kept=_lines(plan.kept),
         cleared=plan.cleared,
@@ -80,7 +78,7 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
     free = sorted(names - set(runtime), key=_import_order)
     module = original.file.removesuffix(".py")
     return (
-        _template("module.py.j2").render(
+        template("module.py.j2").render(
             version=version,
             package=original.package,
             package_version=original.version,
@@ -105,7 +103,7 @@ def runtime_names(plans: list[tuple[Plan, FunctionBlock]], names: set[str]) -> l
 
 def header(original: Original, version: str) -> str:
     """The first line of a generated file."""
-    return _template("header.py.j2").render(
+    return template("header.py.j2").render(
         version=version,
         package=original.package,
         package_version=original.version,
@@ -154,14 +152,3 @@ def _licence(text: str) -> str:
         lines.append(line.rstrip())
     start = next((number for number, line in enumerate(lines) if "Copyright" in line), None)
     return "\n".join(line for line in lines[start:] if "coding=" not in line) if start is not None else ""
-
-
-@cache
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fusegen.templates", ""),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=False,
-        autoescape=False,
-    )
-    return environment.get_template(name)

@@ -98,5 +98,5 @@ def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     folders = {name.rpartition("/")[0].replace("/", ".") for name in names}
     assert {_without_models(folder) for folder in folders} == set(PACKAGES)
     assert {"fusegen/__init__.py", "fusegen/py.typed", "fusegen/cli/scan.py"} <= names
-    templates = {f"fusegen/templates/{path.name}" for path in (ROOT / "templates").glob("*.j2")}
+    templates = {f"fusegen/templates/{path.name}" for path in (ROOT / "templates").glob("*.*")}
     assert templates <= names

@@ -15,10 +15,14 @@ FORMATS = {
     "concise": "fusegen.codegen.report.concise",
     "json": "fusegen.codegen.report.json_report",
     "json-lines": "fusegen.codegen.report.json_lines",
+    "html": "fusegen.codegen.report.html_report",
     "markdown": "fusegen.codegen.report.markdown",
     "github": "fusegen.codegen.report.github",
     "sarif": "fusegen.codegen.report.sarif",
 }
+
+# Formats that show source text: they want `Presentation.pages`.
+WITH_PAGES = frozenset({"html"})
 
 
 def renderer(name: str) -> Renderer:
@@ -27,4 +31,4 @@ def renderer(name: str) -> Renderer:
     return render
 
 
-__all__ = ["FORMATS", "Presentation", "Renderer", "renderer"]
+__all__ = ["FORMATS", "WITH_PAGES", "Presentation", "Renderer", "renderer"]

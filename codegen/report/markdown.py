@@ -9,7 +9,7 @@ from typing import Any
 
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, ScanReport, Site
 from fusegen.codegen.report.presentation import Presentation
-from fusegen.codegen.report.wording import chain_shape, ordered_sites, place, plural, reason_text
+from fusegen.codegen.report.wording import chain_shape, ordered_sites, place, plural, reason_text, spans
 
 
 def render(report: ScanReport, presentation: Presentation) -> str:
@@ -74,10 +74,7 @@ def _failures(report: ScanReport) -> Iterator[str]:
 
 def text_cell(text: str) -> str:
     """Text in a table cell: nothing in it is read as markup but code between backticks."""
-    parts = text.split("`")
-    if len(parts) % 2 == 0:
-        return _plain(text)
-    return "".join(code_cell(part) if number % 2 else _plain(part) for number, part in enumerate(parts))
+    return "".join(code_cell(part) if is_code else _plain(part) for part, is_code in spans(text))
 
 
 def _plain(text: str) -> str:

@@ -29,12 +29,13 @@ def render_site(site: Site, text: str, *, color: bool = False) -> str:
     """The site beside the lines of `text`, the file that it stands in."""
     pen = Pen(color)
     lines = [f"{pen('bold', site.id)}: {pen(VERDICT_COLORS[site.verdict], site.verdict)}", f"  {place(site)}", ""]
-    lines += (f"  {pen('dim', f'{label:<10}')} {said}" for label, said in _facts(site))
+    lines += (f"  {pen('dim', f'{label:<10}')} {said}" for label, said in facts(site))
     lines += ("", *_listing(site, StringIO(text, newline=None).readlines(), pen))
     return "\n".join(lines) + "\n"
 
 
-def _facts(site: Site) -> Iterator[tuple[str, str]]:
+def facts(site: Site) -> Iterator[tuple[str, str]]:
+    """What was recovered from a site, as labels and what stands under them; an empty label goes on with the last."""
     if site.verdict == REJECT:
         yield "refused", f"{site.code or ''} {reason_text(site)}".strip()
         reason = REASONS.get(site.code or "")
@@ -67,37 +68,37 @@ def _loss_facts(loss: VocabularyLoss) -> Iterator[tuple[str, str]]:
         yield "with", ", ".join(loss_arguments(loss))
 
 
-def _marks(site: Site) -> dict[int, list[str]]:
-    """What to write beside each line, in the order of the chain."""
-    marks: dict[int, list[str]] = {}
+def marks(site: Site) -> dict[int, list[str]]:
+    """What to write beside each line of the file, in the order of the chain."""
+    marked: dict[int, list[str]] = {}
     for loss in site.losses:
         if loss.head:
-            marks.setdefault(loss.head.line, []).append("head")
+            marked.setdefault(loss.head.line, []).append("head")
         for step in loss.chain:
-            marks.setdefault(step.line, []).append(operation_name(step))
-        marks.setdefault(loss.line, []).append("loss")
+            marked.setdefault(step.line, []).append(operation_name(step))
+        marked.setdefault(loss.line, []).append("loss")
     for use in site.uses:
-        marks.setdefault(use.line, []).append(use.kind)
+        marked.setdefault(use.line, []).append(use.kind)
     if site.verdict != MATCH and not site.losses:
-        marks.setdefault(site.line, []).append("labels" if site.verdict == DELEGATED else "loss")
+        marked.setdefault(site.line, []).append("labels" if site.verdict == DELEGATED else "loss")
     if site.verdict == REJECT:
-        marks.setdefault(site.at_line or site.line, []).append(site.code or REJECT)
-    marks.pop(0, None)
-    return {line: list(dict.fromkeys(names)) for line, names in marks.items()}
+        marked.setdefault(site.at_line or site.line, []).append(site.code or REJECT)
+    marked.pop(0, None)
+    return {line: list(dict.fromkeys(names)) for line, names in marked.items()}
 
 
 def _listing(site: Site, source: list[str], pen: Pen) -> Iterator[str]:
-    marks = _marks(site)
-    lines = {near for line in marks for near in range(line - _CONTEXT, line + _CONTEXT + 1)}
+    marked = marks(site)
+    lines = {near for line in marked for near in range(line - _CONTEXT, line + _CONTEXT + 1)}
     lines |= {site.def_line} if site.def_line else set()
     shown = sorted(line for line in lines if 1 <= line <= len(source))
     margin = min((_indent(source[line - 1]) for line in shown if source[line - 1].strip()), default=0)
-    width = max((len(", ".join(names)) for names in marks.values()), default=0)
+    width = max((len(", ".join(names)) for names in marked.values()), default=0)
     previous = 0
     for line in shown:
         if previous and line > previous + 1:
             yield f"  {'':<{width}}   {'...':>5}"
-        beside = f"{', '.join(marks.get(line, ())):<{width}}"
+        beside = f"{', '.join(marked.get(line, ())):<{width}}"
         yield f"  {pen('cyan', beside)}   {line:>5} {pen('dim', '|')} {source[line - 1][margin:]}".rstrip()
         previous = line
 

@@ -73,6 +73,14 @@ def reason_text(site: Site) -> str:
     return site.reason or "no reason was recorded"
 
 
+def spans(text: str) -> list[tuple[str, bool]]:
+    """The parts of a message, each with whether it is code, which stands between backticks; without, all is prose."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return [(text, False)]
+    return [(part, number % 2 == 1) for number, part in enumerate(parts) if part]
+
+
 def verdict_text(site: Site) -> str:
     """What a one-line report says of a site after its id."""
     if site.verdict == REJECT:

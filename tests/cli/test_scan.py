@@ -203,3 +203,22 @@ def test_annotations_name_files_from_the_working_directory(
     write_tree(into=work / "src")
     result = fusegen("scan", "--source", ".", "--format", "github")
     assert result.stdout.startswith("::warning file=src/transformers/models/edited/modeling_edited.py,")
+
+
+def test_a_page_holds_the_source_of_what_is_shown(fusegen: Run, tree: Path, work: Path) -> None:
+    result = fusegen("scan", "--source", tree, "--format", "html", "--select", "reject", "-o", "report.html")
+    assert (result.exit_code, result.stdout) == (0, "")
+    page = (work / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "logits[:, :, 7] = float('-inf')" in page
+    assert "edited.EditedForCausalLM.forward" in page
+    assert "GemmaForCausalLM" not in page
+
+
+def test_a_page_of_a_broken_tree_says_what_is_broken(fusegen: Run, write_tree: Callable[..., Path]) -> None:
+    broken = write_tree({"__init__.py": "", "models/odd/modeling_odd.py": b"labels \xff"})
+    result = fusegen("scan", "--source", broken, "--format", "html", "--no-cache")
+    assert result.exit_code == 2
+    assert "No place where a language-model head meets a loss was found in 1 modeling file." in result.stdout
+    assert "<code>models/odd/modeling_odd.py</code>" in result.stdout
+    assert "cannot be read" in result.stdout

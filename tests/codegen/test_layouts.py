@@ -172,7 +172,7 @@ def test_a_patch_does_not_apply_to_another_text(whole: Callable[..., Path]) -> N
 
 def test_patches_are_no_package(whole: Callable[..., Path]) -> None:
     emission = emitted(whole(WHOLE), PATCH)
-    assert sorted(emission.files) == [MANIFEST, "report.json", "report.md", "whole/modeling_whole.patch"]
+    assert sorted(emission.files) == [MANIFEST, "report.html", "report.json", "report.md", "whole/modeling_whole.patch"]
     assert json.loads(emission.files[MANIFEST])["classes"][0]["patch"] == "whole/modeling_whole.patch"
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from fusegen.codegen.records import (
@@ -118,3 +123,18 @@ def empty() -> ScanReport:
 @pytest.fixture
 def plain() -> Presentation:
     return Presentation("0.1.0")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real browser; a test that wants it is skipped where there is none."""
+    path = Path(__file__).parents[2] / "benchmarks" / "chromium.py"
+    spec = importlib.util.spec_from_file_location("chromium", path)
+    assert spec is not None
+    assert spec.loader is not None
+    chromium = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(chromium)
+    if chromium.executable() is None:
+        pytest.skip("no Chromium on the PATH (apt-get install chromium)")
+    with chromium.Browser() as started:
+        yield started

@@ -60,7 +60,7 @@ def test_full_has_colours_only_when_asked(report: ScanReport, plain: Presentatio
     assert re.sub(r"\x1b\[\d+m", "", coloured) == renderer("full")(report, plain)
 
 
-@pytest.mark.parametrize("name", ["full", "markdown", "github", "json", "sarif"])
+@pytest.mark.parametrize("name", ["full", "html", "markdown", "github", "json", "sarif"])
 def test_what_could_not_be_read_is_never_silent(name: str, broken: ScanReport, plain: Presentation) -> None:
     text = renderer(name)(broken, plain)
     assert "models/a/modeling_a.py" in text
