@@ -220,5 +220,5 @@ def test_a_page_of_a_broken_tree_says_what_is_broken(fusegen: Run, write_tree: C
     result = fusegen("scan", "--source", broken, "--format", "html", "--no-cache")
     assert result.exit_code == 2
     assert "No place where a language-model head meets a loss was found in 1 modeling file." in result.stdout
-    assert "<code>models/odd/modeling_odd.py</code>" in result.stdout
-    assert "cannot be read" in result.stdout
+    assert "<code>models/odd/modeling_odd.py:1</code>" in result.stdout
+    assert "byte 0xff is not utf-8" in result.stdout
