@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,19 +40,37 @@ _LINEAR_FORWARD = nn.Linear.forward
 _calls: dict[type, Counter[str]] = {}
 
 
-def fusible(module: nn.Module, head: Any, labels: Any, loss: str | None = None) -> bool:
+def fusible(
+    module: nn.Module,
+    head: Any,
+    labels: Any,
+    loss: str | None = None,
+    *,
+    through: dict[str, type[nn.Module]] | None = None,
+    where: Callable[[], bool] | None = None,
+) -> bool:
     """Whether the generated forward of `module` may fuse `head` with its loss in this call.
 
     Args:
         module: the model whose forward runs.
-        head: what the original calls to get the logits.
+        head: what the original calls to get the logits; a path below `module` ("cls.predictions.decoder") where
+            that is the last linear of a composite head.
         labels: what the original asks for before it computes a loss; None refuses without a count.
         loss: the stock loss that `module.loss_function` must be (`ForCausalLMLoss`, `ForMaskedLMLoss`);
             None where the forward computes its cross-entropy itself.
+        through: modules that the original calls and the fused loss passes over: their paths below `module`, and
+            the classes whose source was read.
+        where: a further condition under which alone the fused loss is equal; asked if nothing else refuses.
     """
     if labels is None:
         return False
-    refusal = policy.refusal(module.training) or head_refusal(head) or _loss_refusal(module, loss)
+    refusal = (
+        policy.refusal(module.training)
+        or _passed_over_refusal(module, through or {})
+        or head_refusal(_below(module, head) if isinstance(head, str) else head)
+        or _loss_refusal(module, loss)
+        or (None if where is None or where() else reasons.CONDITION)
+    )
     _count(type(module), refusal or FUSED)
     return refusal is None
 
@@ -93,8 +112,27 @@ def head_refusal(head: Any) -> str | None:
     return None if head.weight.device.type in _DEVICES else reasons.DEVICE
 
 
-def _has_hooks(head: nn.Linear) -> bool:
-    """Whether calling the head would run hooks of its own, or hooks that are registered for all modules."""
+def _passed_over_refusal(module: nn.Module, through: dict[str, type[nn.Module]]) -> str | None:
+    """The code of what keeps a module from doing what its class's source says and nothing else, or None."""
+    for path, cls in through.items():
+        passed = _below(module, path)
+        if type(passed) is not cls or _has_hooks(passed) or passed.forward != cls.forward.__get__(passed):
+            return reasons.PASSED_OVER
+        if cls.forward.__module__ != cls.__module__:
+            return reasons.PASSED_OVER
+    return None
+
+
+def _below(module: nn.Module, path: str) -> Any:
+    """What stands at a path below a module, None if there is nothing."""
+    found: Any = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def _has_hooks(head: nn.Module) -> bool:
+    """Whether calling a module would run hooks of its own, or hooks that are registered for all modules."""
     return any(
         len(hooks) > 0
         for hooks in (

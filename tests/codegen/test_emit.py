@@ -162,7 +162,7 @@ METHOD = '''\
 
 @pytest.mark.parametrize(("start", "stop"), [(1, 1), (1, 2), (2, 2)])
 def test_unsplice_gives_every_byte_back(start: int, stop: int) -> None:
-    spliced = splice(METHOD, start, stop, "if fusible(self):\n    z = 1\nelse:\n    pass\n")
+    spliced = splice(METHOD, (), start, stop, "if fusible(self):\n    z = 1\nelse:\n    pass\n")
     assert spliced != METHOD
     assert "        if fusible(self):\n            z = 1\n        else:\n" in spliced
     assert unsplice(spliced) == METHOD
@@ -171,7 +171,7 @@ def test_unsplice_gives_every_byte_back(start: int, stop: int) -> None:
 @pytest.mark.parametrize("text", ["    x = 1\n", "    def f(self): a = 1; b = 2\n", "    def f(self:\n"])
 def test_what_is_no_plain_method_is_refused(text: str) -> None:
     with pytest.raises(SpliceError):
-        splice(text, 0, 0, "if fusible(self):\n    z = 1\nelse:\n    pass\n")
+        splice(text, (), 0, 0, "if fusible(self):\n    z = 1\nelse:\n    pass\n")
 
 
 def test_unsplice_needs_a_fused_branch() -> None:

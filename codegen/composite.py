@@ -1,0 +1,238 @@
+"""What a fused branch calls in place of a head: its last linear, and before that what the head computes first.
+
+    logits = self.cls(h)    ->    head_input = self.cls.predictions.transform(h)
+                                  ... self.cls.predictions.decoder, through self.cls and self.cls.predictions
+
+Modules that the fused branch passes over (`through`) must be of the class that was read, without hooks: the
+guard at run time asks for it. A head that does anything besides is not taken apart.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fusegen.codegen.chain import Chain
+from fusegen.codegen.findings import Analysis, Found
+from fusegen.codegen.members import InFile, Plain
+from fusegen.codegen.operands import Unwritable, is_module_path
+from fusegen.codegen.reading import Reading
+from fusegen.codegen.statements import function_names
+from fusegen.codegen.trace import Trace
+from fusegen.codegen.values import Attr, Call, Const, Global, Index, Self, Sequence, Starred, Value, negate, render
+
+FRESH = "head_input"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadCall:
+    """How a fused branch gets at a head.
+
+    `node` is the call that the function makes; `linear` the last linear as an expression, `inner` whether it
+    belongs to a module on the way; `hidden` what goes into it, after the statements `before`; `others` the
+    further items of the tuple that the call gives, by position; `through` the modules that are passed over, path
+    and class; `guards` conditions under which nothing else is lost.
+    """
+
+    node: ast.Call
+    linear: str
+    inner: bool
+    hidden: str
+    before: tuple[str, ...] = ()
+    others: tuple[tuple[int, str], ...] = ()
+    through: tuple[tuple[str, str], ...] = ()
+    guards: tuple[str, ...] = ()
+
+
+def head_call(found: Found, analysis: Analysis) -> HeadCall | str:
+    """The head of a loss as the fused branch calls it, or a sentence on why it cannot."""
+    assert isinstance(found.chain, Chain)
+    try:
+        return _head_call(found.chain, analysis)
+    except Unwritable as reason:
+        return str(reason)
+
+
+def _head_call(chain: Chain, analysis: Analysis) -> HeadCall:
+    reading, head = analysis.reading, chain.head.value
+    if not isinstance(head, Call) or not is_module_path(head.func):
+        raise Unwritable("the logits are a product with a weight, not the result of a linear")
+    through = _through(chain, reading)
+    outer = chain.outer.base if isinstance(chain.outer, Index) else chain.outer
+    if outer is None:
+        assert isinstance(head.node, ast.Call)
+        linear = render(head.func) if isinstance(head.func, Attr) else ast.unparse(head.node.func)
+        return HeadCall(head.node, linear, False, ast.unparse(head.node.args[0]), through=through)
+    assert isinstance(outer, Call)
+    if not isinstance(outer.node, ast.Call):
+        raise Unwritable("the call of the head cannot be found in the function")
+    others = _others(chain, reading)
+    _check_nothing_else(chain, others, reading)
+    spelling = _Spelling(outer, analysis)
+    before, hidden = spelling.unfolded(head.args[0])
+    return HeadCall(
+        node=outer.node,
+        linear=render(head.func),
+        inner=True,
+        hidden=hidden,
+        before=tuple(before),
+        others=tuple((position, spelling.text(value)) for position, value in others),
+        through=through,
+        guards=tuple(_chunk_guards(chain)),
+    )
+
+
+# -- which modules are passed over ---------------------------------------------------------------------------
+
+
+def _calls(chain: Chain) -> Iterator[Call]:
+    """The calls between the loss and the head's product, that product left out."""
+    for value in chain.trail[:-1]:
+        call = value.base if isinstance(value, Index) else value
+        if isinstance(call, Call) and call != chain.head.value:
+            yield call
+
+
+def _through(chain: Chain, reading: Reading) -> tuple[tuple[str, str], ...]:
+    passed: dict[str, str] = {}
+    for call in _calls(chain):
+        if not is_module_path(call.func):
+            continue
+        name = _class_of(call.func, reading)
+        if name is not None:
+            passed[render(call.func).removeprefix("self.")] = name
+        elif not (isinstance(call.func, Attr) and _class_of(call.func.base, reading)):
+            raise Unwritable(f"`{render(call.func, 60)}` is passed over, and its class is not known")
+        elif call.func.base == Self():
+            raise Unwritable(f"`{render(call.func, 60)}` is a method that a subclass may have of its own")
+    return tuple(sorted(passed.items(), key=lambda item: item[0].count(".")))
+
+
+def _class_of(place: Value, reading: Reading) -> str | None:
+    """The class of the module at a place, as the file spells it."""
+    match reading.scope.at(reading.owner or "", place):
+        case (InFile(name),):
+            return name
+        case (Plain(Call(Global("torch.nn.Identity"))),) if reading.scope.resolve("nn") == Global("torch.nn"):
+            return "nn.Identity"
+    return None
+
+
+# -- nothing else happens in there ---------------------------------------------------------------------------
+
+
+def _others(chain: Chain, reading: Reading) -> list[tuple[int, Value]]:
+    """What a head gives besides the logits: the other items of its tuple."""
+    if not isinstance(chain.outer, Index):
+        return []
+    outer, index = chain.outer.base, chain.outer.index
+    result = reading.inside(outer) if isinstance(outer, Call) else None
+    if not isinstance(result, Sequence) or not isinstance(index, Const):
+        raise Unwritable("what the head gives besides the logits is not known")
+    chosen = index.value % len(result.items)
+    return [(position, item) for position, item in enumerate(result.items) if position != chosen]
+
+
+def _check_nothing_else(chain: Chain, others: list[tuple[int, Value]], reading: Reading) -> None:
+    """Every call in the head is on the way to the logits or to another result, and nothing is stored."""
+    known = set(_nested_calls([*chain.trail, *(value for _, value in others)]))
+    for call in _calls(chain):
+        inner = reading.inlined.get(call)
+        if inner is None:
+            continue
+        if inner.stores:
+            raise Unwritable(f"`{render(call.func, 60)}` stores something on an object")
+        for record in inner.calls:
+            if record.inside is not None or (record.call not in known and record.call.stamp is not None):
+                raise Unwritable(f"`{render(record.call, 60)}` in `{render(call.func, 60)}` is not on the way")
+        _check_sinks(inner, chain, reading)
+
+
+def _check_sinks(inner: Trace, chain: Chain, reading: Reading) -> None:
+    tested = {test for guard in chain.guards for test in (guard, negate(guard))}
+    for sink in inner.sinks:
+        harmless = (
+            sink.kind == "return"
+            or (sink.kind == "test" and sink.value in tested)
+            or (sink.kind == "changed" and reading.has_head(sink.value))
+        )
+        if not harmless:
+            raise Unwritable(f"the head does more than compute logits (line {getattr(sink.node, 'lineno', 0)})")
+
+
+def _nested_calls(values: list[Value]) -> Iterator[Call]:
+    seen: set[Value] = set()
+    while values:
+        value = values.pop()
+        if value not in seen:
+            seen.add(value)
+            values += value.children()
+            if isinstance(value, Call):
+                yield value
+
+
+def _chunk_guards(chain: Chain) -> Iterator[str]:
+    """`apply_chunking_to_forward` raises where the chunks do not fit: the size must say that there are none."""
+    for call in _calls(chain):
+        if isinstance(call.func, Global) and call.func.path.endswith(".apply_chunking_to_forward"):
+            if not is_module_path(call.args[1]):
+                raise Unwritable("the size of the chunks cannot be written down")
+            yield f"{render(call.args[1])} == 0"
+
+
+# -- what it computes, as text -------------------------------------------------------------------------------
+
+
+class _Spelling:
+    """Values inside a head in the words of the function that calls it: parameters are what the call hands over."""
+
+    def __init__(self, outer: Call, analysis: Analysis) -> None:
+        node = outer.node
+        assert isinstance(node, ast.Call)
+        self.scope = analysis.reading.scope
+        self.taken = function_names(analysis.block.node)
+        self.given = dict(zip(outer.args, map(ast.unparse, node.args), strict=True))
+        self.given |= {
+            value: ast.unparse(keyword.value)
+            for (_, value), keyword in zip(outer.keywords, node.keywords, strict=True)
+            if keyword.arg is not None
+        }
+
+    def unfolded(self, value: Value) -> tuple[list[str], str]:
+        """Statements that compute a value step by step, and the expression that it is after them."""
+        if value in self.given:
+            return [], self.given[value]
+        match value:
+            case Call(function, (inner,), ()):
+                if FRESH in self.taken:
+                    raise Unwritable(f"the name `{FRESH}` is taken")
+                before, text = self.unfolded(inner)
+                return [*before, f"{FRESH} = {self.function(function, value)}({text})"], FRESH
+        return [], self.text(value)
+
+    def text(self, value: Value) -> str:
+        """One expression for a value."""
+        if value in self.given:
+            return self.given[value]
+        match value:
+            case Call(function, arguments, ()) if not any(isinstance(argument, Starred) for argument in arguments):
+                return f"{self.function(function, value)}({', '.join(map(self.text, arguments))})"
+            case Const():
+                return render(value)
+            case Attr() if is_module_path(value):
+                return render(value)
+        raise Unwritable(f"`{render(value, 60)}` in the head cannot be written down")
+
+    def function(self, function: Value, call: Call) -> str:
+        """What is called: a module of the head, or a function by the name that the file has for it."""
+        if is_module_path(function):
+            return render(function)
+        if isinstance(function, Global) and isinstance(call.node, ast.Call):
+            text = ast.unparse(call.node.func)
+            root, *attributes = text.split(".")
+            meant = self.scope.resolve(root)
+            same = isinstance(meant, Global) and ".".join((meant.path, *attributes)) == function.path
+            if same and root not in self.taken:
+                return text
+        raise Unwritable(f"`{render(function, 60)}` in the head cannot be called from the function")
