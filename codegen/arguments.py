@@ -105,8 +105,6 @@ def loss_arguments(loss: VocabularyCall, head: HeadCall, hidden: str, stable: fr
 
 def _arguments(loss: VocabularyCall, head: HeadCall, hidden: str, stable: frozenset[str]) -> Arguments:
     kind = loss.found.loss.kind
-    if loss.described.labels == "flat-shifted":
-        raise Unwritable("labels in one row that the loss shifts: the last of a sequence meets the next one's first")
     transforms = _transforms(loss, head, stable)
     keywords, labels, spread = _criterion(loss, stable) if kind == "cross_entropy" else _stock(loss)
     return Arguments(

@@ -14,7 +14,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fusegen.codegen.arguments import Arguments, VocabularyCall
+from fusegen.codegen.arguments import Arguments, VocabularyCall, below_views
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.operands import Unwritable
 from fusegen.codegen.rows import on_hidden_states, rows_of, with_replaced
@@ -218,7 +218,8 @@ class Branch:
         needed = self._needed_names()
         for item in reversed(self._reads()):
             bound = bound_names([item.statement])
-            item.rewritten = self._selects(item) or bool(bound & (self.targets if item.after else needed))
+            wanted = self.targets if item.after else needed
+            item.rewritten = self._selects(item) or (bool(bound & wanted) and _viewed(item.statement) is None)
             if item.rewritten:
                 needed |= loaded_names(item.statement) & self.tainted - {self.logits}
         for item in self._reads():
@@ -268,12 +269,23 @@ class Branch:
         """The hidden states of a loss as text."""
         if not loss.chooses_rows:
             return self.names[self.logits]
-        text = ast.unparse(loss.logits)
+        logits = self._below_views(loss.logits)
+        text = ast.unparse(logits)
         read = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name) and node.id in self.names]
-        root = rows_of(loss.logits)
+        root = rows_of(logits)
         if root is None or [node.id for node in read] != [root.id]:
             raise Unwritable(f"`{text[:60]}` is no choice of rows that can be written down")
         return with_replaced(text, [(read[0], self.names[root.id])])
+
+    def _below_views(self, logits: ast.expr) -> ast.expr:
+        """What the logits of a loss are a view of, where statements right before it made the view."""
+        for item in reversed([each for each in self._reads() if not each.after]):
+            if isinstance(logits, ast.Name) and logits.id in bound_names([item.statement]):
+                viewed = _viewed(item.statement)
+                if viewed is None:
+                    break
+                logits = viewed
+        return logits
 
     # -- the result ------------------------------------------------------------------------------------------
 
@@ -308,6 +320,14 @@ class Branch:
                 case _Criterion(name, text, depth) if name in read:
                     written.append(Line(text, depth))
         return tuple(reversed(written))
+
+
+def _viewed(statement: ast.stmt) -> ast.expr | None:
+    """`logits` of `flat_logits = logits.view(-1, vocab_size)`: the fused call flattens by itself."""
+    match statement:
+        case ast.Assign(targets=[ast.Name()], value=ast.Call(func=ast.Attribute(attr="view" | "reshape"), args=[_, _])):
+            return below_views(statement.value)
+    return None
 
 
 def _reads_an_attribute(text: str) -> bool:

@@ -10,12 +10,14 @@ guard at run time asks for it. A head that does anything besides is not taken ap
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.findings import Analysis, Found
-from fusegen.codegen.members import InFile, Plain
+from fusegen.codegen.losses import Loss
+from fusegen.codegen.members import Criterion, InFile, Plain
 from fusegen.codegen.operands import Unwritable, is_module_path
 from fusegen.codegen.reading import Reading
 from fusegen.codegen.statements import function_names
@@ -71,13 +73,15 @@ def _head_call(chain: Chain, analysis: Analysis) -> HeadCall:
     _check_nothing_else(chain, others, reading)
     spelling = _Spelling(outer, analysis)
     before, hidden = spelling.unfolded(head.args[0])
+    spelled = tuple((position, spelling.text(value)) for position, value in others)
+    spelling.check_arguments()
     return HeadCall(
         node=outer.node,
         linear=render(head.func),
         inner=True,
         hidden=hidden,
         before=tuple(before),
-        others=tuple((position, spelling.text(value)) for position, value in others),
+        others=spelled,
         through=through,
         guards=tuple(_chunk_guards(chain)),
     )
@@ -114,9 +118,32 @@ def _class_of(place: Value, reading: Reading) -> str | None:
     match reading.scope.at(reading.owner or "", place):
         case (InFile(name),):
             return name
-        case (Plain(Call(Global("torch.nn.Identity"))),) if reading.scope.resolve("nn") == Global("torch.nn"):
-            return "nn.Identity"
+        case (Plain(Call(Global("torch.nn.Identity"))),):
+            return _of_torch("Identity", reading)
+        case (Criterion(),):
+            return _of_torch("CrossEntropyLoss", reading)
     return None
+
+
+def _of_torch(name: str, reading: Reading) -> str | None:
+    """A class of `torch.nn` as the file spells it."""
+    if reading.scope.resolve(name) == Global(f"torch.nn.{name}"):
+        return name
+    return f"nn.{name}" if reading.scope.resolve("nn") == Global("torch.nn") else None
+
+
+def kept_criterion(loss: Loss, reading: Reading) -> tuple[str, str] | None:
+    """The criterion that a loss calls as an attribute: its place as an expression, and its class.
+
+    Raises `Unwritable` if the file has no name for the class.
+    """
+    place = loss.call.func
+    if not is_module_path(place) or loss.kind != "cross_entropy":
+        return None
+    name = _class_of(place, reading)
+    if name is None:
+        raise Unwritable(f"the class of `{render(place, 60)}` has no name in the file")
+    return render(place), name
 
 
 # -- nothing else happens in there ---------------------------------------------------------------------------
@@ -192,17 +219,21 @@ class _Spelling:
         assert isinstance(node, ast.Call)
         self.scope = analysis.reading.scope
         self.taken = function_names(analysis.block.node)
-        self.given = dict(zip(outer.args, map(ast.unparse, node.args), strict=True))
-        self.given |= {
-            value: ast.unparse(keyword.value)
-            for (_, value), keyword in zip(outer.keywords, node.keywords, strict=True)
-            if keyword.arg is not None
-        }
+        self.given = dict(zip(outer.args, node.args, strict=True))
+        self.given |= {value: keyword.value for (_, value), keyword in zip(outer.keywords, node.keywords, strict=True)}
+        self.spelled: Counter[Value] = Counter()
+
+    def check_arguments(self) -> None:
+        """Raises `Unwritable` where an argument that calls something is not called once, as before."""
+        for value, node in self.given.items():
+            calls = any(isinstance(child, ast.Call) for child in ast.walk(node))
+            if calls and self.spelled[value] != 1:
+                raise Unwritable(f"`{ast.unparse(node)[:60]}` would be computed {self.spelled[value]} times")
 
     def unfolded(self, value: Value) -> tuple[list[str], str]:
         """Statements that compute a value step by step, and the expression that it is after them."""
         if value in self.given:
-            return [], self.given[value]
+            return [], self._argument(value)
         match value:
             case Call(function, (inner,), ()):
                 if FRESH in self.taken:
@@ -214,7 +245,7 @@ class _Spelling:
     def text(self, value: Value) -> str:
         """One expression for a value."""
         if value in self.given:
-            return self.given[value]
+            return self._argument(value)
         match value:
             case Call(function, arguments, ()) if not any(isinstance(argument, Starred) for argument in arguments):
                 return f"{self.function(function, value)}({', '.join(map(self.text, arguments))})"
@@ -223,6 +254,10 @@ class _Spelling:
             case Attr() if is_module_path(value):
                 return render(value)
         raise Unwritable(f"`{render(value, 60)}` in the head cannot be written down")
+
+    def _argument(self, value: Value) -> str:
+        self.spelled[value] += 1
+        return ast.unparse(self.given[value])
 
     def function(self, function: Value, call: Call) -> str:
         """What is called: a module of the head, or a function by the name that the file has for it."""

@@ -19,7 +19,7 @@ from fusegen.codegen.arguments import Arguments, VocabularyCall, loss_arguments
 from fusegen.codegen.asked import Asked, asked, early_return, negated, no_short_tuple
 from fusegen.codegen.branch import Branch, Line, LossCall, PlanRefusal
 from fusegen.codegen.chain import Chain
-from fusegen.codegen.composite import FRESH, HeadCall, head_call
+from fusegen.codegen.composite import FRESH, HeadCall, head_call, kept_criterion
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions.linear_cross_entropy import guards_of
 from fusegen.codegen.operands import Unwritable
@@ -44,7 +44,7 @@ class Edit:
 
     `way`, `start` and `stop` say where the run stands; `asked` are the conditions under which the original
     computes a loss at all, beyond that `labels` are given; `stock` names the loss function that must be in place;
-    `guards` are further conditions of equality.
+    `through` are the modules that the branch passes over, path and class; `guards` further conditions of equality.
     """
 
     way: Way
@@ -54,6 +54,7 @@ class Edit:
     head: HeadCall
     labels: str
     stock: str | None
+    through: tuple[tuple[str, str], ...]
     guards: tuple[str, ...]
     branch: tuple[Line | LossCall, ...]
 
@@ -144,7 +145,8 @@ class _Planner:
         labels = _labels_before(when.labels, between)
         if labels is None or names_in(*tests) & bound_names(place.block[place.start : place.stop]):
             return self.refusal("FG601", "the labels or the condition of the loss are bound again after the head")
-        guards, dead = self._guards(head, place)
+        through, criteria = self._passed_over(head)
+        guards, dead = self._guards([*head.guards, *criteria], place)
         flat = when.body != [place.block[place.stop]]
         branch = Branch(self.analysis, self.losses, logits, when.labels, [*returns, *dead], flat)
         for statement in [*between, *when.body]:
@@ -173,14 +175,27 @@ class _Planner:
             head=head,
             labels=labels,
             stock=next(iter(written.values())).stock,
+            through=through,
             guards=guards,
             branch=_with_cleared([*map(Line, before), *lines], logits if cleared else None),
         )
         return edit, place
 
-    def _guards(self, head: HeadCall, place: Place) -> tuple[tuple[str, ...], list[ast.expr]]:
+    def _passed_over(self, head: HeadCall) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+        """Modules whose calls the branch leaves out, path and class; criteria that have no path as conditions."""
+        through, conditions = list(head.through), []
+        for loss in self.losses:
+            place, name = kept_criterion(loss.found.loss, self.analysis.reading) or ("", "")
+            path = place.removeprefix("self.")
+            if place and "[" in path:
+                conditions.append(f"type({place}) is {name}")
+            elif place:
+                through.append((path, name))
+        return tuple(dict.fromkeys(through)), list(dict.fromkeys(conditions))
+
+    def _guards(self, first: list[str], place: Place) -> tuple[tuple[str, ...], list[ast.expr]]:
         """Conditions of equality as expressions, and the tests that they show not to hold."""
-        guards: list[str] = list(head.guards)
+        guards = list(first)
         dead: list[ast.expr] = []
         for condition in dict.fromkeys(self.conditions):
             test = no_short_tuple(condition, self.function)

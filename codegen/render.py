@@ -58,8 +58,8 @@ def _condition(edit: Edit, indent: int) -> list[str]:
     arguments.append(edit.labels)
     if edit.stock:
         arguments.append(f'loss="{edit.stock}"')
-    if edit.head.through:
-        passed = ", ".join(f'"{path}": {name}' for path, name in edit.head.through)
+    if edit.through:
+        passed = ", ".join(f'"{path}": {name}' for path, name in edit.through)
         arguments.append(f"through={{{passed}}}")
     if edit.guards:
         arguments.append(f"where=lambda: {' and '.join(map(_operand, edit.guards))}")
@@ -93,15 +93,20 @@ def _call(start: str, arguments: list[str], end: str, indent: int) -> list[str]:
 
 
 def _argument(name: str | None, text: str) -> str:
-    if "'" in text and '"' not in text:
-        text = text.replace("'", '"')
+    text = _quoted(text)
     if name is None:
         return text
     return f"**{text}" if name == "**" else f"{name}={text}"
 
 
 def _operand(guard: str) -> str:
-    return f"({guard})" if isinstance(ast.parse(guard, mode="eval").body, ast.BoolOp | ast.IfExp) else guard
+    compound = isinstance(ast.parse(guard, mode="eval").body, ast.BoolOp | ast.IfExp)
+    return f"({_quoted(guard)})" if compound else _quoted(guard)
+
+
+def _quoted(text: str) -> str:
+    """An expression with double quotes around its strings, where that is all there is to it."""
+    return text.replace("'", '"') if '"' not in text and "\\" not in text else text
 
 
 def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, FunctionBlock]], version: str) -> str:

@@ -22,6 +22,7 @@ import torch
 
 from transformers.models.distilbert import modeling_distilbert as _source
 from transformers.models.distilbert.modeling_distilbert import (
+    CrossEntropyLoss,
     MaskedLMOutput,
     TransformersKwargs,
     Unpack,
@@ -68,7 +69,7 @@ class DistilBertForMaskedLM(_source.DistilBertForMaskedLM):
         prediction_logits = self.vocab_transform(hidden_states)  # (bs, seq_length, dim)
         prediction_logits = self.activation(prediction_logits)  # (bs, seq_length, dim)
         prediction_logits = self.vocab_layer_norm(prediction_logits)  # (bs, seq_length, dim)
-        if fusible(self, self.vocab_projector, labels):
+        if fusible(self, self.vocab_projector, labels, through={"mlm_loss_fct": CrossEntropyLoss}):
             mlm_loss = cross_entropy_loss(prediction_logits, self.vocab_projector, labels)
             prediction_logits = None
         else:

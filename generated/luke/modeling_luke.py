@@ -22,6 +22,7 @@ import torch
 
 from transformers.models.luke import modeling_luke as _source
 from transformers.models.luke.modeling_luke import (
+    CrossEntropyLoss,
     EntityPredictionHead,
     LukeLMHead,
     LukeMaskedLMOutput,
@@ -98,7 +99,13 @@ class LukeForMaskedLM(_source.LukeForMaskedLM):
         loss = None
 
         mlm_loss = None
-        if fusible(self, "lm_head.decoder", labels, through={"lm_head": LukeLMHead}, where=lambda: return_dict):
+        if fusible(
+            self,
+            "lm_head.decoder",
+            labels,
+            through={"lm_head": LukeLMHead, "loss_fn": CrossEntropyLoss},
+            where=lambda: return_dict,
+        ):
             head_input = self.lm_head.dense(outputs.last_hidden_state)
             head_input = gelu(head_input)
             head_input = self.lm_head.layer_norm(head_input)
@@ -122,7 +129,7 @@ class LukeForMaskedLM(_source.LukeForMaskedLM):
                 self,
                 "entity_predictions.decoder",
                 entity_labels,
-                through={"entity_predictions": EntityPredictionHead},
+                through={"entity_predictions": EntityPredictionHead, "loss_fn": CrossEntropyLoss},
                 where=lambda: return_dict,
             ):
                 head_input = self.entity_predictions.transform(outputs.entity_last_hidden_state)

@@ -22,6 +22,7 @@ import torch
 
 from transformers.models.lxmert import modeling_lxmert as _source
 from transformers.models.lxmert.modeling_lxmert import (
+    CrossEntropyLoss,
     LxmertForPreTrainingOutput,
     LxmertLMPredictionHead,
     LxmertPreTrainingHeads,
@@ -117,6 +118,7 @@ class LxmertForPreTraining(_source.LxmertForPreTraining):
                 "cls.predictions.decoder",
                 labels,
                 through={"cls": LxmertPreTrainingHeads, "cls.predictions": LxmertLMPredictionHead},
+                where=lambda: type(self.loss_fcts["ce"]) is CrossEntropyLoss,
             )
         ):
             head_input = self.cls.predictions.transform(lang_output)
