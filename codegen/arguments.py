@@ -10,7 +10,7 @@ import ast
 from dataclasses import dataclass
 
 from fusegen.codegen.chain import Chain
-from fusegen.codegen.composite import HeadCall
+from fusegen.codegen.composite import PROJECTION, HeadCall
 from fusegen.codegen.findings import Found
 from fusegen.codegen.logit_ops.step import Step
 from fusegen.codegen.operands import Unwritable, condition_text, python_text
@@ -111,7 +111,7 @@ def _arguments(loss: VocabularyCall, head: HeadCall, hidden: str, stable: frozen
         function=_ADAPTERS[kind],
         stock=_STOCK[kind],
         hidden_states=hidden,
-        head=head.linear,
+        head=head.projection,
         labels=labels,
         keywords=(*keywords, *transforms),
         spread=spread,
@@ -157,12 +157,12 @@ def _transform(
         case _:
             raise Unwritable(f"the fused call has no keyword for {step.op}")
     product = loss.chain.head.value
-    text = python_text(operand, product, head.linear, stable)
-    if text is None:
+    text = python_text(operand, product, head.projection, stable)
+    if text is None or (PROJECTION in text):
         raise Unwritable(f"an operand of {step.op} cannot be written down: {render(operand, 80)}")
     if step.when is None or step.when == Binary("is not", operand, Const(None)):
         return keyword, text
-    condition = condition_text(step.when, product, head.linear, stable)
+    condition = condition_text(step.when, product, head.projection, stable)
     if condition is None:
         raise Unwritable(f"the condition of {step.op} cannot be written down: {render(step.when, 80)}")
     return keyword, f"{text} if {condition} else None"

@@ -19,27 +19,42 @@ from fusegen.codegen.findings import Analysis, Found
 from fusegen.codegen.losses import Loss
 from fusegen.codegen.members import Criterion, InFile, Plain
 from fusegen.codegen.operands import Unwritable, is_module_path
-from fusegen.codegen.reading import Reading
+from fusegen.codegen.reading import Reading, transposed
 from fusegen.codegen.statements import function_names
 from fusegen.codegen.trace import Trace
-from fusegen.codegen.values import Attr, Call, Const, Global, Index, Self, Sequence, Starred, Value, negate, render
+from fusegen.codegen.values import (
+    Attr,
+    Binary,
+    Call,
+    Const,
+    Global,
+    Index,
+    Self,
+    Sequence,
+    Starred,
+    Value,
+    negate,
+    render,
+)
 
 FRESH = "head_input"
+PROJECTION = "Projection"
 
 
 @dataclass(frozen=True, slots=True)
 class HeadCall:
     """How a fused branch gets at a head.
 
-    `node` is the call that the function makes; `linear` the last linear as an expression, `inner` whether it
-    belongs to a module on the way; `hidden` what goes into it, after the statements `before`; `others` the
+    `node` is the call that the function makes; `projection` the last product as the fused call takes it (a linear,
+    or a weight); `guarded` what the guard looks at, an expression or the path of an inner module as a string
+    literal; `hidden` what goes into the product, after the statements `before`; `others` the
     further items of the tuple that the call gives, by position; `through` the modules that are passed over, path
     and class; `guards` conditions under which nothing else is lost.
     """
 
     node: ast.Call
-    linear: str
-    inner: bool
+    projection: str
+    guarded: str
     hidden: str
     before: tuple[str, ...] = ()
     others: tuple[tuple[int, str], ...] = ()
@@ -58,33 +73,64 @@ def head_call(found: Found, analysis: Analysis) -> HeadCall | str:
 
 def _head_call(chain: Chain, analysis: Analysis) -> HeadCall:
     reading, head = analysis.reading, chain.head.value
-    if not isinstance(head, Call) or not is_module_path(head.func):
-        raise Unwritable("the logits are a product with a weight, not the result of a linear")
     through = _through(chain, reading)
     outer = chain.outer.base if isinstance(chain.outer, Index) else chain.outer
     if outer is None:
-        assert isinstance(head.node, ast.Call)
+        if not isinstance(head, Call) or not is_module_path(head.func) or not isinstance(head.node, ast.Call):
+            raise Unwritable("the logits are a product that the function itself makes with a weight")
         linear = render(head.func) if isinstance(head.func, Attr) else ast.unparse(head.node.func)
-        return HeadCall(head.node, linear, False, ast.unparse(head.node.args[0]), through=through)
+        return HeadCall(head.node, linear, linear, ast.unparse(head.node.args[0]), through=through)
     assert isinstance(outer, Call)
     if not isinstance(outer.node, ast.Call):
         raise Unwritable("the call of the head cannot be found in the function")
     others = _others(chain, reading)
     _check_nothing_else(chain, others, reading)
     spelling = _Spelling(outer, analysis)
-    before, hidden = spelling.unfolded(head.args[0])
+    hidden, projection, guarded = _product(head, dict(through), spelling)
+    before, hidden_text = spelling.unfolded(hidden)
     spelled = tuple((position, spelling.text(value)) for position, value in others)
     spelling.check_arguments()
     return HeadCall(
         node=outer.node,
-        linear=render(head.func),
-        inner=True,
-        hidden=hidden,
+        projection=projection,
+        guarded=guarded,
+        hidden=hidden_text,
         before=tuple(before),
         others=spelled,
         through=through,
         guards=tuple(_chunk_guards(chain)),
     )
+
+
+def _product(head: Value, through: dict[str, str], spelling: _Spelling) -> tuple[Value, str, str]:
+    """The hidden states of a head's last product, the product for the fused call, and what the guard looks at."""
+    match head:
+        case Call(Attr() as place, (hidden,), ()) if is_module_path(place):
+            return hidden, render(place), _path(place)
+        case Call(Global("torch.nn.functional.linear"), (hidden, Attr(owner, "weight"), bias), ()) if (
+            is_module_path(owner) and bias == Attr(owner, "bias") and _path(owner).strip('"') in through
+        ):
+            return hidden, render(owner), _path(owner)
+        case (
+            Call(Global("torch.matmul"), (hidden, matrix), ())
+            | Call(Attr(hidden, "matmul"), (matrix,), ())
+            | Binary("@", hidden, matrix)
+        ):
+            weight = transposed(matrix)
+            if isinstance(weight, Attr) and is_module_path(weight):
+                projection = f"{PROJECTION}({render(weight)})"
+                return hidden, projection, projection
+            match matrix:
+                case Call(Global("torch.cat" | "torch.concat"), (Sequence(_, (first, *_)),)) if isinstance(
+                    weight := transposed(first), Attr
+                ) and is_module_path(weight):
+                    return hidden, f"{PROJECTION}({spelling.matrix(matrix)}.t())", _path(weight.base)
+    raise Unwritable("the last product of the head is none that can be written down")
+
+
+def _path(place: Value) -> str:
+    """A place below `self` as a string literal."""
+    return f'"{render(place).removeprefix("self.")}"'
 
 
 # -- which modules are passed over ---------------------------------------------------------------------------
@@ -235,6 +281,10 @@ class _Spelling:
         if value in self.given:
             return [], self._argument(value)
         match value:
+            case Call(Attr(inner, "reshape" | "view"), (Sequence(_, (Const(-1), width)),), ()) if (
+                width == Index(Attr(inner, "shape"), Const(2)) and value not in self.given
+            ):
+                return self.unfolded(inner)  # The fused call takes one row per label in any shape.
             case Call(function, (inner,), ()):
                 if FRESH in self.taken:
                     raise Unwritable(f"the name `{FRESH}` is taken")
@@ -251,6 +301,17 @@ class _Spelling:
                 return f"{self.function(function, value)}({', '.join(map(self.text, arguments))})"
             case Const():
                 return render(value)
+            case Attr() if is_module_path(value):
+                return render(value)
+        raise Unwritable(f"`{render(value, 60)}` in the head cannot be written down")
+
+    def matrix(self, value: Value) -> str:
+        """A matrix put together from weights of the head, as the head's source puts it."""
+        match value:
+            case Call(Global(), (Sequence(_, items),), (("dim", Const(0)),)):
+                return f"{self.function(value.func, value)}([{', '.join(map(self.matrix, items))}], dim=0)"
+            case Call(Attr(weight, "t" as name), (), ()) if is_module_path(weight):
+                return f"{render(weight)}.{name}()"
             case Attr() if is_module_path(value):
                 return render(value)
         raise Unwritable(f"`{render(value, 60)}` in the head cannot be written down")

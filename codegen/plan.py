@@ -19,7 +19,7 @@ from fusegen.codegen.arguments import Arguments, VocabularyCall, loss_arguments
 from fusegen.codegen.asked import Asked, asked, early_return, negated, no_short_tuple
 from fusegen.codegen.branch import Branch, Line, LossCall, PlanRefusal
 from fusegen.codegen.chain import Chain
-from fusegen.codegen.composite import FRESH, HeadCall, head_call, kept_criterion
+from fusegen.codegen.composite import FRESH, PROJECTION, HeadCall, head_call, kept_criterion
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions.linear_cross_entropy import guards_of
 from fusegen.codegen.operands import Unwritable
@@ -74,8 +74,10 @@ class Plan:
 
     @property
     def functions(self) -> set[str]:
-        """The adapters that the branches call."""
-        return {line.call.function for edit in self.edits for line in edit.branch if isinstance(line, LossCall)}
+        """What the branches need of the runtime: the adapters, and `Projection` where a head is no linear."""
+        calls = [line.call for edit in self.edits for line in edit.branch if isinstance(line, LossCall)]
+        projections = {PROJECTION for call in calls if call.head.startswith(f"{PROJECTION}(")}
+        return projections.union(call.function for call in calls)
 
 
 def plan(site: Site, analysis: Analysis) -> Plan | PlanRefusal:
@@ -234,7 +236,7 @@ class _Planner:
     ) -> str | None:
         """What the fused call would read that the branch does not have."""
         gone = (branch.dropped | branch.tainted) - {branch.labels}
-        hidden = names_in(*(call.hidden_states for call in calls), head.linear, *head.before)
+        hidden = names_in(*(call.hidden_states for call in calls), head.projection, *head.before)
         other = names_in(*guards, *(text for call in calls for name, text in call.all() if text != call.hidden_states))
         missing = (other & gone) | (hidden & (gone - {logits}))
         if missing:

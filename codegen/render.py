@@ -54,8 +54,7 @@ def fused_function(plan: Plan, block: FunctionBlock) -> str:
 
 def _condition(edit: Edit, indent: int) -> list[str]:
     """The lines of `if ...:`."""
-    arguments = ["self", f'"{edit.head.linear.removeprefix("self.")}"' if edit.head.inner else edit.head.linear]
-    arguments.append(edit.labels)
+    arguments = ["self", edit.head.guarded, edit.labels]
     if edit.stock:
         arguments.append(f'loss="{edit.stock}"')
     if edit.through:

@@ -27,6 +27,7 @@ from torch.nn.modules import module as nn_module
 from fusegen.kernels.operator import AUTOCAST_KEYS
 from fusegen.runtime import reasons
 from fusegen.runtime.policy import policy
+from fusegen.runtime.projection import Projection
 
 logger = logging.getLogger("fusegen")
 
@@ -67,7 +68,7 @@ def fusible(
     refusal = (
         policy.refusal(module.training)
         or _passed_over_refusal(module, through or {})
-        or head_refusal(_below(module, head) if isinstance(head, str) else head)
+        or _head_refusal(module, head, through or {})
         or _loss_refusal(module, loss)
         or (None if where is None or where() else reasons.CONDITION)
     )
@@ -107,6 +108,22 @@ def head_refusal(head: Any) -> str | None:
         return reasons.HEAD_TYPE
     if _has_hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head):
         return reasons.HEAD_HOOKS
+    return _weight_refusal(head)
+
+
+def _head_refusal(module: nn.Module, head: Any, through: dict[str, type[nn.Module]]) -> str | None:
+    """`head_refusal` for what a generated forward names: a linear, a weight, or the path of an inner module."""
+    if isinstance(head, Projection):
+        return _weight_refusal(head)
+    if isinstance(head, str):
+        inner = _below(module, head)
+        # The class that was read computes the product itself, from its own weight and bias.
+        return _weight_refusal(inner) if head in through else head_refusal(inner)
+    return head_refusal(head)
+
+
+def _weight_refusal(head: Any) -> str | None:
+    """The code of what keeps weight and bias from being plain tensors on a device that the kernel knows, or None."""
     if not _is_plain(head.weight, 2) or not (head.bias is None or _is_plain(head.bias, 1)):
         return reasons.HEAD_WEIGHT
     return None if head.weight.device.type in _DEVICES else reasons.DEVICE

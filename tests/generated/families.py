@@ -109,7 +109,9 @@ class Family:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-            model.get_output_embeddings().weight.mul_(10)
+            head = model.get_output_embeddings()
+            if head is not None:
+                head.weight.mul_(10)
             if getattr(model, "final_logits_bias", None) is not None:
                 model.final_logits_bias.normal_()
         return model.train()
@@ -144,6 +146,19 @@ ENCODER = {
 }
 GPT2 = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 32, "attn_pdrop": 0.0}
 T5GEMMA = TEXT | {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 5.0, "dropout_rate": 0.0}
+MOBILE = ENCODER | {"embedding_size": 16, "intra_bottleneck_size": 32, "true_hidden_size": 32}
+PERCEIVER = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "d_latents": 32,
+    "num_latents": 8,
+    "num_blocks": 1,
+    "num_self_attends_per_block": 1,
+    "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 4,
+    "attention_probs_dropout_prob": 0.0,
+    "max_position_embeddings": 10,
+}
 XLM = {"vocab_size": VOCABULARY, "emb_dim": 32, "n_layers": 2, "n_heads": 4, "dropout": 0.0, "attention_dropout": 0.0}
 FAMILIES = [
     Family("LlamaForCausalLM", "LlamaConfig", TEXT),
@@ -320,4 +335,7 @@ SEVERAL = [
     Several(
         Family("DebertaForMaskedLM", "DebertaConfig", ENCODER | {"legacy": True}), {"DebertaForMaskedLM": 1}, ("logits",)
     ),
+    # Heads that are no linear: two weights put together, the weight of an embedding.
+    Several(Family("MobileBertForMaskedLM", "MobileBertConfig", MOBILE), {"MobileBertForMaskedLM": 1}, ("logits",)),
+    Several(Family("PerceiverForMaskedLM", "PerceiverConfig", PERCEIVER), {"PerceiverForMaskedLM": 1}, ("logits",)),
 ]

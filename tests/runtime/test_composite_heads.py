@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 
 from torch import nn  # noqa: E402
 
-from fusegen.runtime import coverage, fusible  # noqa: E402
+from fusegen.runtime import Projection, coverage, fusible  # noqa: E402
 from fusegen.runtime.guards import reset_coverage  # noqa: E402
 from fusegen.runtime.original_class import stands_for_original  # noqa: E402
 
@@ -124,6 +124,27 @@ def test_a_hook_on_the_last_linear_is_one_on_the_head(model) -> None:
 def test_modules_that_are_called_as_before_may_have_hooks(model) -> None:
     model.cls.predictions.transform.register_forward_hook(lambda *_: None)
     assert ask(model)
+
+
+class OwnLinear(nn.Linear):
+    """A head with a forward of its own, which is a product with its own weight."""
+
+    def forward(self, hidden):
+        return nn.functional.linear(hidden, self.weight, self.bias)
+
+
+def test_a_class_that_was_read_may_be_the_head_itself(model) -> None:
+    model.cls = OwnLinear(8, 16)
+    assert fusible(model, "cls", torch.zeros(1), through={"cls": OwnLinear})
+    assert not fusible(model, "cls", torch.zeros(1))
+    assert outcomes() == {"fused": 1, "FG512": 1}
+
+
+@pytest.mark.parametrize("weight", [torch.zeros(16, 8, device="meta"), torch.zeros(16), torch.zeros(16, 8).int()])
+def test_a_weight_must_be_one_that_the_kernel_can_read(model, weight) -> None:
+    assert fusible(model, Projection(torch.zeros(16, 8)), torch.zeros(1))
+    assert not fusible(model, Projection(weight), torch.zeros(1))
+    assert outcomes() == {"fused": 1, "FG514": 1}
 
 
 def test_a_condition_is_asked_last_and_counted(model) -> None:

@@ -1,1 +1,1 @@
-# BirdForMaskedLM: not emitted, FG603 at 26: the logits are a product with a weight, not the result of a linear
+# BirdForMaskedLM: not emitted, FG603 at 26: the logits are a product that the function itself makes with a weight
