@@ -11,7 +11,6 @@ Statements that read the logits (`tainted` names) are left out if they only bind
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fusegen.codegen.arguments import Arguments, VocabularyCall, below_views
@@ -289,18 +288,14 @@ class Branch:
 
     # -- the result ------------------------------------------------------------------------------------------
 
-    def calls(self) -> Iterator[_Loss]:
-        return (item for item in self.items if isinstance(item, _Loss))
-
-    def kept_before(self) -> set[str]:
-        """Names that the statements before the first loss bind in the branch."""
-        bound: set[str] = set()
-        for item in self.items:
-            if isinstance(item, _Loss):
-                break
-            if isinstance(item, Line):
-                bound |= names_bound(item.text)
-        return bound
+    def rebinds(self, names: set[str]) -> bool:
+        """Whether a kept statement binds one of these names before the last time that the branch reads it."""
+        last = max(
+            position
+            for position, item in enumerate(self.items)
+            if isinstance(item, _Loss) or (isinstance(item, _Read) and item.rewritten)
+        )
+        return any(isinstance(item, Line) and names_bound(item.text) & names for item in self.items[:last])
 
     def lines(self, calls: dict[int, Arguments], needed: set[str]) -> tuple[Line | LossCall, ...]:
         """The branch in order; `needed` are the names that are read elsewhere."""

@@ -28,6 +28,7 @@ from fusegen.codegen.records import Site
 from fusegen.codegen.statements import (
     assigned_name,
     bound_names,
+    changes_what_is_read,
     function_names,
     is_pure,
     loaded_names,
@@ -145,7 +146,7 @@ class _Planner:
         returns = [test for each in between if logits in loaded_names(each) and (test := early_return(each))]
         tests = [*map(negated, returns), *map(ast.unparse, when.tests)]
         labels = _labels_before(when.labels, between)
-        if labels is None or names_in(*tests) & bound_names(place.block[place.start : place.stop]):
+        if labels is None or changes_what_is_read(place.block[place.start : place.stop], tests):
             return self.refusal("FG601", "the labels or the condition of the loss are bound again after the head")
         through, criteria = self._passed_over(head)
         guards, dead = self._guards([*head.guards, *criteria], place)
@@ -156,32 +157,40 @@ class _Planner:
         if branch.refusal is not None:
             return branch.refusal
         before = [*head.before, *(f"{name} = {text}" for name, (_, text) in zip(others, head.others, strict=True))]
+        lines = self._lines(branch, head, place, before, guards)
+        if isinstance(lines, PlanRefusal):
+            return lines
+        stock = next(line.call.stock for line in lines if isinstance(line, LossCall))
+        edit = Edit(place.way, place.start, place.stop, tuple(tests), head, labels, stock, through, guards, lines)
+        return edit, place
+
+    def _lines(
+        self, branch: Branch, head: HeadCall, place: Place, before: list[str], guards: tuple[str, ...]
+    ) -> tuple[Line | LossCall, ...] | PlanRefusal:
+        """The fused branch, after the statements `before`."""
         hidden = self._hidden(head, branch, before)
-        calls = {id(loss.node): loss_arguments(loss, head, hidden, self._stable()) for loss in self.losses}
-        written = {key: call for key, call in calls.items() if isinstance(call, Arguments)}
-        if len(written) < len(calls):
-            return self.refusal("FG604", next(call for call in calls.values() if isinstance(call, str)))
-        problem = self._unavailable(branch, head, list(written.values()), guards, logits)
-        rest = [each for each in place.rest if not (isinstance(each, ast.If) and ast.dump(each.test) in branch.dead)]
-        cleared = self._cleared(branch, rest, logits)
+        calls: dict[int, Arguments] = {}
+        for loss in self.losses:
+            call = loss_arguments(loss, head, hidden, self._stable())
+            if isinstance(call, str):
+                return self.refusal("FG604", call)
+            calls[id(loss.node)] = call
+        self._check_names({name for call in calls.values() for name in (call.function, PROJECTION, "fusible")})
+        problem = self._unavailable(branch, head, list(calls.values()), guards)
         if problem is not None:
             return self.refusal("FG602", problem)
+        rest = [each for each in place.rest if not (isinstance(each, ast.If) and ast.dump(each.test) in branch.dead)]
+        cleared = self._cleared(branch, rest)
         if isinstance(cleared, PlanRefusal):
             return cleared
-        lines = branch.lines(written, names_in(*guards) | _loaded(place.rest))
-        edit = Edit(
-            way=place.way,
-            start=place.start,
-            stop=place.stop,
-            asked=tuple(tests),
-            head=head,
-            labels=labels,
-            stock=next(iter(written.values())).stock,
-            through=through,
-            guards=guards,
-            branch=_with_cleared([*map(Line, before), *lines], logits if cleared else None),
-        )
-        return edit, place
+        lines = branch.lines(calls, names_in(*guards) | _loaded(place.rest))
+        return _with_cleared([*map(Line, before), *lines], branch.logits if cleared else None)
+
+    def _check_names(self, names: set[str]) -> None:
+        """What the branch takes from outside must not be a name of the function."""
+        taken = names & function_names(self.function)
+        if taken:
+            raise Unwritable(f"the name `{min(taken)}` is taken")
 
     def _passed_over(self, head: HeadCall) -> tuple[tuple[tuple[str, str], ...], list[str]]:
         """Modules whose calls the branch leaves out, path and class; criteria that have no path as conditions."""
@@ -193,6 +202,7 @@ class _Planner:
                 conditions.append(f"type({place}) is {name}")
             elif place:
                 through.append((path, name))
+        self._check_names({name.split(".")[0] for _, name in through})
         return tuple(dict.fromkeys(through)), list(dict.fromkeys(conditions))
 
     def _guards(self, first: list[str], place: Place) -> tuple[tuple[str, ...], list[ast.expr]]:
@@ -207,7 +217,7 @@ class _Planner:
                 parsed = ast.parse(text, mode="eval").body
             except SyntaxError:
                 raise Unwritable(f"the condition that {text} cannot be checked in the forward") from None
-            if loaded_names(parsed) & bound_names([*place.block[place.start :], *place.rest]):
+            if changes_what_is_read([*place.block[place.start :], *place.rest], [text]):
                 raise Unwritable(f"a name in the condition {text} is bound again")
             guards.append(text)
             if isinstance(parsed, ast.UnaryOp) and isinstance(parsed.op, ast.Not):
@@ -220,8 +230,7 @@ class _Planner:
             return head.hidden
         hidden = head.hidden
         if hidden != FRESH and (branch.rebinds_logits or not hidden.isidentifier()):
-            if FRESH in function_names(self.function):
-                raise Unwritable(f"the name `{FRESH}` is taken")
+            self._check_names({FRESH})
             before.append(f"{FRESH} = {hidden}")
             hidden = FRESH
         return branch.choose_rows(hidden)
@@ -232,27 +241,27 @@ class _Planner:
         return frozenset(parameters - bound_names(self.function.body))
 
     def _unavailable(
-        self, branch: Branch, head: HeadCall, calls: list[Arguments], guards: tuple[str, ...], logits: str
+        self, branch: Branch, head: HeadCall, calls: list[Arguments], guards: tuple[str, ...]
     ) -> str | None:
         """What the fused call would read that the branch does not have."""
         gone = (branch.dropped | branch.tainted) - {branch.labels}
         hidden = names_in(*(call.hidden_states for call in calls), head.projection, *head.before)
         other = names_in(*guards, *(text for call in calls for name, text in call.all() if text != call.hidden_states))
-        missing = (other & gone) | (hidden & (gone - {logits}))
+        missing = (other & gone) | (hidden & (gone - {branch.logits}))
         if missing:
             return f"`{min(missing)}` is computed from the logits and needed by the loss"
-        if branch.kept_before() & hidden:
+        if branch.rebinds(hidden | set(branch.names.values())):
             return "the hidden states are bound again between head and loss"
         return None
 
-    def _cleared(self, branch: Branch, rest: list[ast.stmt], logits: str) -> bool | PlanRefusal:
+    def _cleared(self, branch: Branch, rest: list[ast.stmt]) -> bool | PlanRefusal:
         """Whether the logits are None after the branch, for the output; a refusal if more than that reads them."""
         for name in sorted((branch.tainted | branch.packed) & _loaded(rest)):
             allowed = only_packed if name in branch.packed else only_returned
-            if name not in branch.packed | {logits} or not allowed(name, rest):
+            if name not in branch.packed | {branch.logits} or not allowed(name, rest):
                 detail = f"`{name}` is needed after the loss for more than {_use(name, rest)}"
                 return self.refusal("FG602", detail, rest[0].lineno)
-        return logits in _loaded(rest)
+        return branch.logits in _loaded(rest)
 
 
 def _labels_before(labels: str, between: list[ast.stmt]) -> str | None:

@@ -130,6 +130,11 @@ def test_a_later_statement_on_the_loss_is_kept() -> None:
         ),
         ("if labels is not None:", "if labels is not None and self.model.done():", "FG601"),
         ("if labels is not None:", "if labels is not None and (count := 1):", "FG601"),
+        # The fused call would read what the branch has bound again, or call what the function has by that name.
+        ("loss = None", "hidden_states = self.model.norm(hidden_states)\nloss = None", "FG602"),
+        ("loss = None", "causal_lm_loss = self.model.aux\nloss = None", "FG604"),
+        # An attribute that the condition reads is set in between.
+        ("loss = None\nif labels is not None:", "self.ready = flag\nif labels is not None and self.ready:", "FG601"),
         # The condition is another one by the time that the loss asks for it.
         (
             "loss = None\nif labels is not None:",
@@ -163,6 +168,37 @@ def test_labels_that_are_bound_after_the_head_are_asked_for_as_they_will_be() ->
     _, function = planned(PLAIN.replace("loss = None", bound))
     assert "fusible(self, self.lm_head, labels if flag is None else flag.labels, loss=" in function
     assert function.count("labels = labels if flag is None else flag.labels\n") == 2
+
+
+SHIFT = """\
+    shift_logits = logits[..., :-1, :].contiguous()
+    shift_labels = labels[..., 1:].contiguous()
+    loss_fct = CrossEntropyLoss()
+    loss = loss_fct(shift_logits.view(-1, self.config.vocab_size), shift_labels.view(-1))"""
+
+
+def test_rows_are_chosen_on_the_hidden_states() -> None:
+    _, function = planned(PLAIN.replace(f"    {LOSS}", SHIFT))
+    branch = fused_branch(function)
+    assert "shift_hidden_states = hidden_states[..., :-1, :].contiguous()" in branch
+    assert "shift_hidden_states,self.lm_head,shift_labels," in "".join(branch.split("cross_entropy_loss(")[1].split())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        # Rows of other hidden states than those that went into the head.
+        ("loss = None", "hidden_states = self.model.norm(hidden_states)\nloss = None", "FG602"),
+        # The dtype of hidden states is another one under autocast.
+        ("labels[..., 1:].contiguous()", "labels[..., 1:].to(logits.dtype).long()", "FG604"),
+        # The new name is one that the function has already.
+        ("loss = None", "shift_hidden_states = self.model.aux\nloss = None", "FG604"),
+    ],
+)
+def test_rows_that_would_be_others_are_not_chosen(old: str, new: str, code: str) -> None:
+    result, _ = planned(PLAIN.replace(f"    {LOSS}", SHIFT).replace(old, new))
+    assert isinstance(result, PlanRefusal)
+    assert result.code == code
 
 
 def test_hidden_states_that_have_the_name_of_the_logits_live_until_the_loss() -> None:
