@@ -24,12 +24,12 @@ def on_hidden_states(text: str, names: dict[str, str], taken: set[str]) -> str:
     the other names of the function. Raises `Unwritable`.
     """
     statement = ast.parse(text).body[0]
-    replaced: list[tuple[ast.Name, str]] = []
-    for assignment in _assignments(statement):
-        target = assignment.targets[0]
-        assert isinstance(target, ast.Name)
-        if (root := rows_of(assignment.value)) is not None and root.id in names and target.id not in names:
+    assignments = [(target, rows_of(value)) for target, value in _assignments(statement)]
+    for target, root in assignments:
+        if root is not None and root.id in names and target.id not in names:
             names[target.id] = _fresh(target.id, taken)
+    replaced: list[tuple[ast.Name, str]] = []
+    for target, root in assignments:
         if target.id in names:
             if root is None or root.id not in names:
                 raise Unwritable(f"`{target.id}` holds logits or something else")
@@ -52,10 +52,10 @@ def with_replaced(text: str, replaced: list[tuple[ast.Name, str]]) -> str:
     return "\n".join(line.decode() for line in lines)
 
 
-def _assignments(statement: ast.stmt) -> Iterator[ast.Assign]:
+def _assignments(statement: ast.stmt) -> Iterator[tuple[ast.Name, ast.expr]]:
     match statement:
-        case ast.Assign(targets=[ast.Name()]):
-            yield statement
+        case ast.Assign(targets=[ast.Name() as target], value=value):
+            yield target, value
         case ast.If(body=body, orelse=orelse):
             for inner in (*body, *orelse):
                 yield from _assignments(inner)

@@ -61,6 +61,20 @@ def test_a_match_that_cannot_be_emitted_says_why(write_tree: Callable[..., Path]
     assert "needed after the loss" in json.loads(result.files[MANIFEST])["not_emitted"][0]["reason"]
 
 
+def test_a_class_whose_forward_asks_for_it_stands_for_the_original(write_tree: Callable[..., Path], tree: Path) -> None:
+    text = (tree / "models/llama/modeling_llama.py").read_text()
+    assert "self.model(" in text
+    root = write_tree(
+        {"models/llama/modeling_llama.py": text.replace("self.model(", "super().forward("), "__init__.py": ""},
+        into=tree.parents[1] / "super",
+    )
+    result = emit(open_source(str(root)), "1", jobs=1)
+    module = result.files["llama/modeling_llama.py"]
+    assert "@stands_for_original\nclass LlamaForCausalLM(_source.LlamaForCausalLM):" in module
+    assert "from fusegen.runtime import causal_lm_loss, fusible, stands_for_original" in module
+    assert "stands_for_original" not in emit(open_source(str(tree)), "1", jobs=1).files["llama/modeling_llama.py"]
+
+
 @pytest.mark.parametrize("seed", ["0", "1", "4242"])
 def test_the_same_bytes_under_any_hash_seed_and_number_of_processes(tree: Path, tmp_path: Path, seed: str) -> None:
     for number in range(12):
