@@ -1,14 +1,16 @@
 """Time, workspace and gradient error of linear + cross-entropy, beside the peers that are installed.
 
     python benchmarks/linear_cross_entropy.py --out benchmarks/results      # JSON, and PNGs where matplotlib is
-    python benchmarks/linear_cross_entropy.py --table FILE.json             # the table, in Markdown
+    python benchmarks/linear_cross_entropy_results.py --readme              # the README's table, from that JSON
 
-Times are medians of 10 steps after warm-up, as multiples of the bare matrix products of the same run (three
-with both gradients, one without gradients, two with a frozen head), measured before and after the rest.
-Workspace is the peak allocated during a step minus what was live before and minus the gradients. Errors are
-relative (Frobenius) against float32 gradients; every contender's gradients are checked. The softmax is
-peaked as a trained model's is: a quarter of the labels are nearly certain. Without a GPU: one small size, the
-Triton kernels interpreted, which shows that everything runs and says nothing about time.
+Everything is measured through its public function and autograd, as a training step calls it. Times are
+medians of 10 steps after warm-up, as multiples of the bare matrix products: three with both gradients, one
+without gradients, two with a frozen head. These are measured again beside every contender, since the device's
+clock drifts with its temperature, and the median of all is taken. Workspace is the peak allocated during a
+step minus what was live before and minus the gradients. Errors are relative (Frobenius) against float32
+gradients; every contender's gradients are checked. The softmax is peaked as a trained model's is: a quarter
+of the labels are nearly certain. Without a GPU: one small size, which shows that everything runs and says
+nothing about time.
 """
 
 from __future__ import annotations
@@ -16,25 +18,22 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
-
+from linear_cross_entropy_results import draw, table
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss
-from fusegen.kernels.linear_cross_entropy.schedules import default_budget, fused_rows
+from fusegen.kernels import linear_cross_entropy
+from fusegen.kernels.backends import default_budget
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
@@ -127,48 +126,20 @@ def _float32_gradients(hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[
     return loss / count, grad_hidden, grad_weight
 
 
-BOTH = Need(hidden=True, weight=True)
+LossOf = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The mean loss of hidden states, head and labels."""
 
 
-def fusegen_step(inputs: Inputs, budget: int, *, exact: bool = False, need: Need = BOTH) -> Step:
-    """Ours, from labels with ignored rows to both gradients."""
-
-    def step() -> Result:
-        rows = (inputs.labels != IGNORED).nonzero().squeeze(1)
-        everything = len(rows) == len(inputs.labels)
-        hidden = inputs.hidden if everything else inputs.hidden.index_select(0, rows)
-        labels = inputs.labels if everything else inputs.labels.index_select(0, rows)
-        row_weight = None
-        if need.hidden or need.weight:
-            row_weight = torch.full((len(rows),), 1 / len(rows), dtype=torch.float32, device=DEVICE)
-        made = fused_rows(
-            hidden,
-            inputs.weight,
-            labels,
-            bias=None,
-            row=RowLoss(),
-            class_weight=None,
-            row_weight=row_weight,
-            need=need,
-            budget=budget,
-            exact=exact,
-        )
-        grad_hidden = made.grad_hidden
-        if grad_hidden is not None and not everything:
-            grad_hidden = torch.zeros_like(inputs.hidden).index_copy_(0, rows, grad_hidden)
-        return Result(made.loss.mean(), grad_hidden, made.grad_weight)
-
-    return step
-
-
-def autograd_step(inputs: Inputs, loss_of: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Step:
-    """A peer: a function of hidden states, head and labels, with both gradients."""
-    hidden, weight = inputs.hidden.detach().requires_grad_(), inputs.weight.detach().requires_grad_()
+def autograd_step(inputs: Inputs, loss_of: LossOf, setting: str = "both") -> Step:
+    """Forward and backward with both gradients, with that of the hidden states alone, or the forward alone."""
+    hidden = inputs.hidden.detach().requires_grad_(setting != "forward")
+    weight = inputs.weight.detach().requires_grad_(setting not in ("forward", "frozen head"))
 
     def step() -> Result:
         hidden.grad = weight.grad = None
         loss = loss_of(hidden, weight, inputs.labels)
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
         result = Result(loss.detach(), hidden.grad, weight.grad)
         hidden.grad = weight.grad = None
         return result
@@ -180,13 +151,13 @@ def _eager(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy((hidden @ weight.t()).float(), labels, ignore_index=IGNORED)
 
 
-def peers() -> Iterator[tuple[str, Callable[[], Callable[[Tensor, Tensor, Tensor], Tensor]]]]:
+def peers() -> Iterator[tuple[str, Callable[[], LossOf]]]:
     """Names, and what imports each: it raises ImportError or AttributeError where a peer is not there."""
     yield "torch eager", lambda: _eager
     yield "torch.compile", lambda: torch.compile(_eager)
     yield "F.linear_cross_entropy", lambda: F.linear_cross_entropy
 
-    def liger(accum_dtype: torch.dtype | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def liger(accum_dtype: torch.dtype | None) -> LossOf:
         from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
 
         return lambda hidden, weight, labels: liger_fused_linear_cross_entropy(
@@ -196,14 +167,15 @@ def peers() -> Iterator[tuple[str, Callable[[], Callable[[Tensor, Tensor, Tensor
     yield "liger", lambda: liger(None)
     yield "liger, float32 sums", lambda: liger(torch.float32)
 
-    def cce() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def cce(**options: Any) -> LossOf:
         from cut_cross_entropy import linear_cross_entropy
 
-        return lambda hidden, weight, labels: linear_cross_entropy(hidden, weight, labels, ignore_index=IGNORED)
+        return partial(linear_cross_entropy, ignore_index=IGNORED, **options)
 
     yield "cut-cross-entropy", cce
+    yield "cut-cross-entropy, unfiltered", lambda: cce(filter_eps=None)
 
-    def trl() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def trl() -> LossOf:
         from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
         def loss(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
@@ -223,14 +195,14 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def milliseconds(step: Callable[[], object], steps: int = 10, warm_up_seconds: float = 0.4) -> list[float]:
-    """Times of single steps, after two and at least so many seconds of warm-up."""
+def milliseconds(step: Callable[[], object], steps: int = 10, warm_up: float = 0.5) -> list[float]:
+    """Times of single steps, after at least two of them and `warm_up` seconds."""
     if not ON_GPU:
         start = time.perf_counter()
         step()
         return [1e3 * (time.perf_counter() - start)]
     start, done = time.perf_counter(), 0
-    while done < 2 or time.perf_counter() - start < warm_up_seconds:
+    while done < 2 or time.perf_counter() - start < warm_up:
         step()
         synchronize()
         done += 1
@@ -243,26 +215,20 @@ def milliseconds(step: Callable[[], object], steps: int = 10, warm_up_seconds: f
     return [before.elapsed_time(after) for before, after in events]
 
 
-def bare_products(inputs: Inputs) -> dict[str, float]:
-    """Median times of the products that no step with full logits can do without, in milliseconds."""
-    logits = inputs.hidden.new_empty(len(inputs.hidden), len(inputs.weight))
-    grad_hidden, grad_weight = torch.empty_like(inputs.hidden), torch.empty_like(inputs.weight)
-    torch.mm(inputs.hidden, inputs.weight.t(), out=logits)
-    gradient = logits.div(1e3)
+def bare_products(inputs: Inputs, setting: str) -> Callable[[], None]:
+    """The products that no step with full logits can do without."""
+    hidden, weight = inputs.hidden, inputs.weight
+    logits = hidden.new_empty(len(hidden), len(weight))
+    grad_hidden, grad_weight = torch.empty_like(hidden), torch.empty_like(weight)
 
-    def forward() -> None:
-        torch.mm(inputs.hidden, inputs.weight.t(), out=logits)
+    def products() -> None:
+        torch.mm(hidden, weight.t(), out=logits)
+        if setting != "forward":
+            torch.mm(logits, weight, out=grad_hidden)
+        if setting not in ("forward", "frozen head"):
+            torch.mm(logits.t(), hidden, out=grad_weight)
 
-    def frozen_head() -> None:
-        forward()
-        torch.mm(gradient, inputs.weight, out=grad_hidden)
-
-    def both() -> None:
-        frozen_head()
-        torch.mm(gradient.t(), inputs.hidden, out=grad_weight)
-
-    named = {"both": both, "forward": forward, "frozen head": frozen_head}
-    return {name: statistics.median(milliseconds(products)) for name, products in named.items()}
+    return products
 
 
 def measure(found: Measurement, inputs: Inputs, step: Step) -> None:
@@ -288,6 +254,7 @@ def measure(found: Measurement, inputs: Inputs, step: Step) -> None:
         del result, gradients
         found.ms_of_all_steps = milliseconds(step)
         found.ms = statistics.median(found.ms_of_all_steps)
+        found.floor_ms = statistics.median(milliseconds(bare_products(inputs, found.setting)))
     except Exception as error:  # a peer's failure is a line of the table
         found.failure = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
 
@@ -298,49 +265,57 @@ def _error(found: Tensor | None, expected: Tensor) -> float | None:
     return float((found.float() - expected).norm() / expected.norm())
 
 
-def ours(inputs: Inputs) -> Iterator[tuple[str, str, Step]]:
-    """Setting, name and step of every variant of this project."""
+def ours(inputs: Inputs) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Setting, name and options of every variant of this project."""
+    vocabulary, hidden_size = inputs.weight.shape
     size = inputs.weight.element_size()
-    default = default_budget(len(inputs.weight), size) if ON_GPU else 48 * 4 * len(inputs.weight)
-    lean = default // 2 if len(inputs.weight) > 200000 or not ON_GPU else 256 * MEGABYTE
-    everything = len(inputs.hidden) * (len(inputs.weight) + 16) * size
-    yield "both", "fusegen", fusegen_step(inputs, default)
-    yield "both", "fusegen lean", fusegen_step(inputs, lean)
-    yield "both", "fusegen exact", fusegen_step(inputs, default, exact=True)
-    yield "both", "fusegen exact lean", fusegen_step(inputs, lean, exact=True)
-    yield "both", "fusegen, half of the default", fusegen_step(inputs, default // 2)
-    yield "both", "fusegen, full logits", fusegen_step(inputs, everything)
-    yield "forward", "fusegen", fusegen_step(inputs, default, need=Need())
-    yield "frozen head", "fusegen", fusegen_step(inputs, default, need=Need(hidden=True))
+    default = default_budget(DEVICE, vocabulary, size) if ON_GPU else 64 * 4 * size * vocabulary
+    lean = (512 if vocabulary > 200000 else 256) * MEGABYTE if ON_GPU else default // 2
+    everything = len(inputs.hidden) * (vocabulary + 16) * 4 * size
+    yield "both", "fusegen", {"budget": default}
+    yield "both", "fusegen, lean", {"budget": lean}
+    yield "both", "fusegen, half of the default", {"budget": default // 2}
+    yield "both", "fusegen, all logits", {"budget": everything}
+    yield "both", "fusegen, exact", {"budget": default, "exact": True}
+    yield "both", "fusegen, exact and lean", {"budget": lean, "exact": True}
+    # What a float32 copy of the head's gradient would take, spent on logits.
+    yield "both", "fusegen, exact and wide", {"budget": default + 4 * vocabulary * hidden_size, "exact": True}
+    yield "forward", "fusegen", {"budget": default}
+    yield "frozen head", "fusegen", {"budget": default}
+
+
+def contenders(inputs: Inputs, half_ignored: bool, without_peers: bool) -> Iterator[tuple[str, str, Step | str]]:
+    """Setting, name, and the step or why there is none."""
+    for setting, name, options in ours(inputs):
+        if not half_ignored:
+            yield setting, name, autograd_step(inputs, partial(linear_cross_entropy, **options), setting)
+        elif (setting, name) in {("both", "fusegen"), ("both", "fusegen, exact")}:
+            yield "half ignored", name, autograd_step(inputs, partial(linear_cross_entropy, **options))
+    for name, find in () if without_peers else peers():
+        try:
+            step: Step | str = autograd_step(inputs, find())
+        except (ImportError, AttributeError, RuntimeError) as error:
+            step = f"not there: {str(error)[:200]}"
+        yield "half ignored" if half_ignored else "both", name, step
 
 
 def benchmark(shape: tuple[int, int, int], without_peers: bool) -> Iterator[Measurement]:
     """All contenders at one shape; the first shape also with half of the labels ignored."""
-    halves = (0.0, 0.5) if shape in (SHAPES[0], SMALL_SHAPES[0]) else (0.0,)
-    floors: dict[str, float] = {}
-    for ignored in halves:
+    for ignored in (0.0, 0.5) if shape in (SHAPES[0], SMALL_SHAPES[0]) else (0.0,):
         inputs = make_inputs(shape, ignored)
-        before = bare_products(inputs)
-        measured = []
-        for setting, name, step in ours(inputs):
-            if ignored and (setting, name) not in {("both", "fusegen"), ("both", "fusegen exact")}:
-                continue
-            measured.append(Measurement(shape, "half ignored" if ignored else setting, name))
-            measure(measured[-1], inputs, step)
-        for name, find in () if without_peers else peers():
-            measured.append(Measurement(shape, "half ignored" if ignored else "both", name))
-            try:
-                step = autograd_step(inputs, find())
-            except (ImportError, AttributeError, RuntimeError) as error:
-                measured[-1].failure = f"not there: {str(error)[:200]}"
-                continue
-            measure(measured[-1], inputs, step)
-            torch.compiler.reset()
-        after = bare_products(inputs)
-        floors = {name: (before[name] + after[name]) / 2 for name in before}
+        measured: list[Measurement] = []
+        for setting, name, step in contenders(inputs, ignored > 0, without_peers):
+            measured.append(Measurement(shape, setting, name))
+            if isinstance(step, str):
+                measured[-1].failure = step
+            else:
+                measure(measured[-1], inputs, step)
+                torch.compiler.reset()
         for found in measured:
-            found.floor_ms = floors["both" if found.setting == "half ignored" else found.setting]
-            found.multiple = None if found.ms is None else found.ms / found.floor_ms
+            floors = [each.floor_ms for each in measured if each.floor_ms and each.setting == found.setting]
+            if found.ms is not None:
+                found.floor_ms = statistics.median(floors)
+                found.multiple = found.ms / found.floor_ms
             yield found
         del inputs
 
@@ -357,63 +332,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def table(measurements: list[dict[str, Any]]) -> str:
-    """Markdown: a line per contender and setting."""
-    lines = [
-        "| N×H×V | setting | contender | ms | × floor | workspace MB | error dW | error dX | error loss |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for each in measurements:
-        start = ["×".join(map(str, each["shape"])), each["setting"], each["contender"]]
-        if each["failure"] is not None:
-            lines.append(f"| {' | '.join(start)} | {each['failure']} ||||||")
-            continue
-        formats = ("ms", ".2f"), ("multiple", ".3f"), ("workspace_mb", ".0f")
-        errors = tuple((f"{name}_error", ".2e") for name in ("grad_weight", "grad_hidden", "loss"))
-        numbers = ["" if each[name] is None else format(each[name], how) for name, how in (*formats, *errors)]
-        lines.append(f"| {' | '.join(start + numbers)} |")
-    return "\n".join(lines)
-
-
-def draw(measurements: list[dict[str, Any]], out: Path) -> None:
-    """Two PNGs, a panel per shape: time against workspace, error of dW against workspace."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    shapes = list(dict.fromkeys(tuple(each["shape"]) for each in measurements))
-    names = list(dict.fromkeys(each["contender"] for each in measurements))
-    for value, label, name in (
-        ("multiple", "time, multiple of the three bare products", "time"),
-        ("grad_weight_error", "relative error of dW", "error"),
-    ):
-        figure, panels = pyplot.subplots(1, len(shapes), figsize=(4.2 * len(shapes), 4.6), squeeze=False)
-        for panel, shape in zip(panels[0], shapes, strict=True):
-            panel.set(title="×".join(map(str, shape)), xlabel="workspace, MB", xscale="log", ylabel=label)
-            for each in measurements:
-                if tuple(each["shape"]) != shape or each["setting"] != "both" or each["failure"] is not None:
-                    continue
-                marker = "o" if each["contender"].startswith("fusegen") else "x"
-                color = f"C{names.index(each['contender']) % 10}"
-                panel.plot(max(1, each["workspace_mb"] or 0), each[value], marker, color=color, label=each["contender"])
-            panel.grid(alpha=0.3)
-        panels[0][0].legend(fontsize=7)
-        figure.tight_layout()
-        figure.savefig(out / f"linear_cross_entropy_{name}.png", dpi=110)
-        pyplot.close(figure)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder for the JSON and the PNGs")
-    parser.add_argument("--table", type=Path, help="print the table of this JSON and stop")
     parser.add_argument("--shapes", type=int, nargs="*", help="indices of the shapes to run")
     parser.add_argument("--without-peers", action="store_true")
     arguments = parser.parse_args()
-    if arguments.table:
-        print(table(json.loads(arguments.table.read_text())["measurements"]))
-        return
     shapes = SHAPES if ON_GPU else SMALL_SHAPES
     measurements: list[dict[str, Any]] = []
     for index in range(len(shapes)) if arguments.shapes is None else arguments.shapes:

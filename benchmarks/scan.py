@@ -3,7 +3,8 @@
     python benchmarks/scan.py [--source installed|PATH|WHEEL|VERSION] [--rounds 5]
 
 Everything is a whole process, from start to printed report. The three kinds of run alternate, so that a
-machine that slows down slows them all; the numbers are medians. Memory is the peak of the largest process,
+machine that slows down slows them all; the numbers are medians. The time of processors, of all processes
+together, is what a machine that does other things as well disturbs least. Memory is the peak of the largest process,
 and that times the number of processes: no more can have been in use at once.
 """
 
@@ -36,6 +37,7 @@ SCAN = "from fusegen.cli import main; main()"
 @dataclass(frozen=True)
 class Run:
     seconds: float
+    processor_seconds: float
     megabytes: float
 
 
@@ -49,7 +51,33 @@ def measure(arguments: list[str], environment: dict[str, str]) -> Run:
     if process.returncode:
         raise SystemExit(f"{arguments[1:]} ended with {process.returncode}")
     # Linux counts kilobytes here, macOS bytes.
-    return Run(seconds, usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2))
+    return Run(
+        seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    )
+
+
+def alternate(kinds: dict[str, list[str]], rounds: int, environment: dict[str, str]) -> dict[str, list[Run]]:
+    """Runs every kind once a round, so that a machine that slows down slows them all."""
+    runs: dict[str, list[Run]] = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        for kind, arguments in kinds.items():
+            runs[kind].append(measure(arguments, environment))
+    return runs
+
+
+def print_runs(runs: dict[str, list[Run]], unit: str) -> tuple[dict[str, float], dict[str, float]]:
+    """A line for each kind, in multiples of the kind `unit`; gives median seconds and peak megabytes."""
+    seconds = {kind: statistics.median(run.seconds for run in of) for kind, of in runs.items()}
+    peak = {kind: max(run.megabytes for run in of) for kind, of in runs.items()}
+    width = max(map(len, runs))
+    for kind, of in runs.items():
+        spread = f"{min(run.seconds for run in of):.2f} to {max(run.seconds for run in of):.2f}"
+        share = f"{seconds[kind] / seconds[unit]:5.2f} x"
+        busy = f"{statistics.median(run.processor_seconds for run in of):6.2f} s of processors"
+        print(
+            f"  {kind:<{width}} {seconds[kind]:6.2f} s  ({spread})  {share}{busy}  largest process {peak[kind]:4.0f} MB"
+        )
+    return seconds, peak
 
 
 def main() -> None:
@@ -66,20 +94,12 @@ def main() -> None:
 
     scan = [SCAN, "scan", "--quiet", "--source", options.source, "--jobs", str(options.jobs)]
     kinds = {"ast.parse": [PARSE, options.source], "scan, cold": [*scan, "--no-cache"], "scan, warm": scan}
-    runs: dict[str, list[Run]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"FUSEGEN_CACHE_DIR": cache}
         measure(scan, environment)
-        for _ in range(options.rounds):
-            for kind, arguments in kinds.items():
-                runs[kind].append(measure(arguments, environment))
+        runs = alternate(kinds, options.rounds, environment)
 
-    seconds = {kind: statistics.median(run.seconds for run in of) for kind, of in runs.items()}
-    peak = {kind: max(run.megabytes for run in of) for kind, of in runs.items()}
-    for kind in kinds:
-        spread = f"{min(run.seconds for run in runs[kind]):.2f} to {max(run.seconds for run in runs[kind]):.2f}"
-        share = seconds[kind] / seconds["ast.parse"]
-        print(f"  {kind:<11} {seconds[kind]:6.2f} s  ({spread})  {share:5.2f} x  largest process {peak[kind]:4.0f} MB")
+    seconds, peak = print_runs(runs, "ast.parse")
     share = seconds["scan, cold"] / seconds["ast.parse"]
     together = peak["scan, cold"] * (options.jobs + 1 if options.jobs > 1 else 1)
     print("targets")

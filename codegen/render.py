@@ -111,9 +111,9 @@ def _quoted(text: str) -> str:
 def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, FunctionBlock]], version: str) -> str:
     """The generated module for one modeling file."""
     classes = [RenderedClass(block.owner or "", fused_function(plan, block), plan.needs_class) for plan, block in plans]
-    names = {name for rendered in classes for name in _free_names(rendered.function)}
-    runtime = sorted({"fusible"}.union(*(plan.functions for plan, _ in plans)) | (names & _TUPLE_DECORATORS))
-    runtime += ["stands_for_original"] if any(each.needs_original for each in classes) else []
+    names = {name for rendered in classes for name in free_names(rendered.function)}
+    standing = ["stands_for_original"] if any(each.needs_original for each in classes) else []
+    runtime = sorted([*runtime_names(plans, names), *standing])
     free = sorted(names - set(runtime), key=_import_order)
     module = original.file.removesuffix(".py")
     return (
@@ -135,12 +135,28 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
     )
 
 
+def runtime_names(plans: list[tuple[Plan, FunctionBlock]], names: set[str]) -> list[str]:
+    """What changed functions take from `fusegen.runtime`, sorted; `names` are all that they take from a module."""
+    return sorted({"fusible"}.union(*(plan.functions for plan, _ in plans)) | (names & _TUPLE_DECORATORS))
+
+
+def header(original: Original, version: str) -> str:
+    """The first line of a generated file."""
+    return _template("header.py.j2").render(
+        version=version,
+        package=original.package,
+        package_version=original.version,
+        file=original.file,
+        sha256=original.sha256,
+    )
+
+
 def _import_order(name: str) -> tuple[int, str]:
     """Constants, classes, functions, as import sorters have it."""
     return (0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2, name)
 
 
-def _free_names(function: str) -> set[str]:
+def free_names(function: str) -> set[str]:
     """Names that a function takes from the module around it: in its body, decorators, defaults and annotations."""
     node = ast.parse("class _:\n" + function).body[0].body[0]  # type: ignore[attr-defined]
     arguments = node.args

@@ -20,9 +20,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fusegen.kernels.linear_cross_entropy import chunked
-from fusegen.kernels.linear_cross_entropy.problem import FusedRows, Rows
+from fusegen.kernels.linear_cross_entropy.problem import FusedRows, Rows, padded_columns
+from fusegen.kernels.linear_cross_entropy.selection import Selection
 
 VARIABLE = "FUSEGEN_BACKEND"
 CPU_BUDGET = 256 * 2**20
@@ -39,8 +41,11 @@ class Backend:
 
 
 def default_budget(device: torch.device, vocabulary: int, element_size: int) -> int:
-    """Bytes of workspace: on a GPU 2048 rows of logits (0.5 GB in 16 bits at a vocabulary of 128256), else 256 MiB."""
-    return CPU_BUDGET if device.type == "cpu" else GPU_ROWS * -(-vocabulary // 8) * 8 * element_size
+    """Bytes for logits: on a GPU 2048 rows (0.5 GB in 16 bits at a vocabulary of 128256), else 256 MiB.
+
+    Products of so many rows run at full speed there.
+    """
+    return CPU_BUDGET if device.type == "cpu" else GPU_ROWS * padded_columns(vocabulary) * element_size
 
 
 def backend_for(device: torch.device, dtype: torch.dtype) -> Backend:
@@ -105,10 +110,10 @@ def _triton_supports(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cuda" and dtype == torch.float32 and _has_triton()
 
 
-def _triton_rows(*tensors: Any, **options: Any) -> Rows:
+def _triton_rows(chosen: Selection, weight: Tensor, **options: Any) -> Rows:
     from fusegen.kernels.linear_cross_entropy.schedules import fused_rows
 
-    return fused_rows(*tensors, **options)
+    return fused_rows(chosen, weight, **options)
 
 
 _override: str | None = None

@@ -17,6 +17,9 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from fusegen.kernels import INTERFACE_VERSION
 
 SCHEMA_VERSION = 1
 
@@ -61,13 +64,14 @@ def read_tree(generated: str | Path) -> GeneratedTree:
     Raises:
         ModuleNotFoundError: no such package.
         FileNotFoundError: the package has no manifest.json.
-        ValueError: the manifest is of another schema.
+        ValueError: the manifest is of another schema, or of a tree that cannot be installed here.
     """
     folder = generated if isinstance(generated, Path) else _folder(generated)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     schema = manifest.get("schema_version")
     if schema != SCHEMA_VERSION:
         raise ValueError(f"{folder}: expected a manifest of schema {SCHEMA_VERSION}, got {schema}")
+    _assert_usable(folder, manifest)
     source = manifest["source"]
     return GeneratedTree(
         package=_import_directory(folder) if isinstance(generated, Path) else generated,
@@ -82,6 +86,18 @@ def installed_hashes(tree: GeneratedTree) -> dict[str, str | None]:
     root = _folder(tree.source)
     files = {method.file for method in tree.methods}
     return {file: _sha256(root / file) for file in files}
+
+
+def _assert_usable(folder: Path, manifest: dict[str, Any]) -> None:
+    layout = manifest.get("layout", "class")
+    if layout != "class":
+        raise ValueError(f"{folder}: --layout {layout} is not for installing. Run `fusegen emit` with --layout class.")
+    interface = manifest.get("tool", {}).get("kernel_interface", INTERFACE_VERSION)
+    if interface != INTERFACE_VERSION:
+        raise ValueError(
+            f"{folder}: generated for version {interface} of the kernel interface, and this fusegen has "
+            f"{INTERFACE_VERSION}. Run `fusegen emit` again."
+        )
 
 
 def _method(entry: dict[str, str], package: str) -> PatchedMethod:

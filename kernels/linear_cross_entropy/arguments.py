@@ -118,13 +118,13 @@ def check_choices(logits_dtype: Any, loss_dtype: Any, budget: Any, outputs: Any,
             raise ValueError(f"outputs: expected some of {', '.join(OUTPUTS)}, got {name!r}")
 
 
-def check_labels(labels: Tensor, vocabulary: int) -> None:
-    """Labels that are not ignored lie in the vocabulary, else `IndexError`.
+def check_labels(labels: Tensor, counted: Tensor, vocabulary: int) -> None:
+    """Labels that count lie in the vocabulary, else `IndexError`.
 
     Only looked at on the CPU; elsewhere the device's own assertion does this without a synchronisation.
     """
-    if labels.device.type != "cpu" or labels.numel() == 0:
+    if labels.device.type != "cpu":
         return
-    for label in map(int, labels.aminmax()):
-        if not 0 <= label < vocabulary:
-            raise IndexError(f"labels: expected 0 to {vocabulary - 1} or ignore_index, got {label}")
+    wrong = labels[counted & ((labels < 0) | (labels >= vocabulary))]
+    if len(wrong):
+        raise IndexError(f"labels: expected 0 to {vocabulary - 1} or ignore_index, got {int(wrong[0])}")

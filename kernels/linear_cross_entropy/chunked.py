@@ -1,15 +1,8 @@
 """The `torch` backend: chunks of tokens in plain torch, on any device, in any floating dtype.
 
 One chunk's logits are computed once, turned into that chunk's losses, and then overwritten by their own
-gradient. With p the softmax of a row, the gradient of everything that a row gives is
-
-    d_j = p_j * (a - g_H * (log p_j + H)) - b * [j == y] - c * w_j
-
-    a = g * ((1 - e) * w_y + e * W / C + 2 * z * lse) - g_logprob        W = sum of the class weights
-    b = g * (1 - e) * w_y - g_logprob                                    c = g * e / C
-
-where g, g_logprob and g_H are the gradients of the total by the row's loss, log-probability and entropy H.
-Sums over chunks run in float32 or better, so `exact` changes nothing here.
+gradient (the formula is in `problem.py`). Sums over chunks run in float32 or better, so `exact` changes
+nothing here.
 """
 
 from __future__ import annotations
@@ -17,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, Want
+from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, RowWeights, Want
+from fusegen.kernels.linear_cross_entropy.selection import Selection
 
 COPIES = 4
 """Tensors of a chunk's size that live at once; the budget is divided by it."""
@@ -29,34 +23,30 @@ NO_WANTS = Want()
 
 
 def fused_rows(
-    hidden: Tensor,
+    chosen: Selection,
     weight: Tensor,
-    labels: Tensor,
     *,
     bias: Tensor | None,
     row: RowLoss,
     class_weight: Tensor | None,
-    row_weight: Tensor | None,
+    row_weights: RowWeights,
     need: Need,
     budget: int,
     exact: bool = False,
     want: Want = NO_WANTS,
-    logprob_weight: Tensor | None = None,
-    entropy_weight: Tensor | None = None,
 ) -> Rows:
-    """Losses and gradients as `problem.py` defines them.
-
-    `logprob_weight` and `entropy_weight`, both `(N,)`, are the gradients of the total by the rows'
-    log-probabilities and entropies; other backends need not know them.
-    """
+    """Losses and gradients as `problem.py` defines them."""
     columns = len(weight) if row.valid_vocab is None else row.valid_vocab
     head = weight[:columns]
+    hidden, labels = chosen.hidden, chosen.labels
     if labels.device.type != "cpu":
         inside = ((labels >= 0) & (labels < columns)).all()
         torch._assert_async(inside, "labels: a label is outside the vocabulary and is not ignore_index")
     offset = None if bias is None else bias[:columns].to(row.dtype)
     classes = None if class_weight is None else class_weight[:columns].to(row.dtype)
-    backward = row_weight is not None or logprob_weight is not None or entropy_weight is not None
+    by_rows = (row_weights.loss, row_weights.logprob, row_weights.entropy)
+    weights = [None if each is None else chosen.of(each).to(row.dtype) for each in by_rows]
+    backward = bool(row_weights)
     need = need if backward else Need()
     totals = _Totals(hidden, weight, need, row)
     chunks: list[tuple[Tensor, ...]] = []
@@ -75,13 +65,12 @@ def fused_rows(
         loss = _loss(logits, largest, log_sum, target, classes, row)
         logits -= log_sum
         logprob = logits.gather(1, target).squeeze(1)
-        entropy = _entropy(logits) if want.entropy or entropy_weight is not None else lse
+        entropy = _entropy(logits) if want.entropy or row_weights.entropy is not None else lse
         top1 = logits.argmax(1) if want.top1 else target
         chunks.append((loss, lse, logprob, entropy, top1))
         if backward:
-            by_rows = row_weight, logprob_weight, entropy_weight
-            weights = [None if each is None else each[part].to(row.dtype) for each in by_rows]
-            gradient = _gradient(logits, slope, lse, entropy, target, classes, row, *weights)
+            of_part = [None if each is None else each[part] for each in weights]
+            gradient = _gradient(logits, slope, lse, entropy, target, classes, row, *of_part)
             totals.add(part, gradient, x, head)
     loss, lse, logprob, entropy, top1 = (torch.cat(each) for each in zip(*chunks, strict=True))
     return Rows(
@@ -90,7 +79,7 @@ def fused_rows(
         logprob,
         entropy if want.entropy else None,
         top1 if want.top1 else None,
-        totals.hidden,
+        None if totals.hidden is None else chosen.spread(totals.hidden),
         None if totals.weight is None else totals.weight.to(weight.dtype),
         totals.bias,
         totals.scale,

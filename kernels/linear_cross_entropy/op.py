@@ -22,7 +22,7 @@ from fusegen.kernels.linear_cross_entropy.arguments import (
     check_tensors,
     check_weights,
 )
-from fusegen.kernels.linear_cross_entropy.operators import LinearCrossEntropy, TokenCrossEntropy
+from fusegen.kernels.linear_cross_entropy.operators import LinearCrossEntropy, TokenCrossEntropy, sum_of_weights
 from fusegen.kernels.linear_cross_entropy.reference import LossOutputs, Number, at_least_float32, shifted_labels
 
 
@@ -127,7 +127,9 @@ def linear_cross_entropy(
         else:
             loss = loss.sum()
             if reduction == "mean" and items is None:
-                items = _weight_of(targets, ignore_index, class_weight, tokens, dtype)
+                counted = targets != ignore_index
+                weights = counted.to(dtype) if tokens is None else counted * tokens.to(dtype)
+                items = sum_of_weights(weights, class_weight, targets, counted)
             loss = loss if items is None else loss / items
     else:
         loss, logprob, lse, entropy, top1 = LinearCrossEntropy.apply(
@@ -191,16 +193,3 @@ def _as_scalar(value: Number | None, dtype: torch.dtype, device: torch.device) -
     if isinstance(value, Tensor):
         return value.to(device, dtype).reshape(())
     return torch.full((), value, dtype=dtype, device=device)
-
-
-def _weight_of(
-    labels: Tensor, ignore_index: int, class_weight: Tensor | None, token_weight: Tensor | None, dtype: torch.dtype
-) -> Tensor:
-    """The divisor of `mean`, `()`."""
-    counted = labels != ignore_index
-    weights = counted.to(dtype)
-    if token_weight is not None:
-        weights = weights * token_weight
-    if class_weight is not None:
-        weights = weights * class_weight.to(dtype)[labels.masked_fill(~counted, 0)]
-    return weights.sum()

@@ -11,17 +11,15 @@ wanted or needed is an empty tensor, since an operator has a fixed number of out
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fusegen.kernels import backends
-from fusegen.kernels.linear_cross_entropy import chunked
-from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, Want
+from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, RowWeights, Want
 from fusegen.kernels.linear_cross_entropy.rescale import times
-from fusegen.kernels.linear_cross_entropy.selection import Selection, select
+from fusegen.kernels.linear_cross_entropy.selection import Selection
 from fusegen.kernels.operator import Operator, Tensors
 
 IGNORED_TOP1 = -1
@@ -62,31 +60,30 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
         need: Sequence[bool],
         want: Sequence[bool],
     ) -> tuple[Tensors, Tensors]:
-        columns = len(weight) if valid_vocab is None else valid_vocab
-        chosen = select(hidden, labels, ignore_index, columns)
-        weights = chosen.of(torch.ones_like(labels, dtype=dtype) if token_weight is None else token_weight.to(dtype))
-        if num_items is not None:
-            weights = weights / num_items
-        elif mean:
-            shares = weights if class_weight is None else weights * class_weight.to(dtype)[chosen.labels]
-            weights = weights / shares.sum()
+        chosen = Selection(hidden, labels, ignore_index, valid_vocab or len(weight))
+        weights = chosen.counted.to(dtype)
+        if token_weight is not None:
+            weights = torch.where(chosen.counted, token_weight.to(dtype), 0)
+        divisor = num_items
+        if mean and num_items is None:
+            divisor = sum_of_weights(weights, class_weight, labels, chosen.counted)
         rows = _fused_rows(
-            chosen.hidden,
+            chosen,
             weight,
-            chosen.labels,
             bias=bias,
             row=_row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype),
             class_weight=class_weight,
-            row_weight=weights if any(need) else None,
+            row_weights=RowWeights(loss=weights if divisor is None else weights / divisor)
+            if any(need)
+            else RowWeights(),
             need=Need(*need),
             budget=budget,
             exact=exact,
             want=Want(*want),
         )
-        total = (weights * chosen.of_chosen(rows.loss)).sum()
-        if len(rows.loss) == 0 and (mean or num_items is not None):
-            total = total / (0 if num_items is None else num_items)
-        return (total, *_outputs(chosen, rows, len(labels))[1:]), _gradients(rows, chosen, hidden, bias, scale)
+        total = (chosen.of(weights) * rows.loss).sum()
+        total = total if divisor is None else total / divisor
+        return (total, *_outputs(chosen, rows)[1:]), _gradients(rows, bias, scale)
 
     @staticmethod
     def forward_fake(hidden: Tensor, weight: Tensor, labels: Tensor, *options: Any) -> tuple[Tensors, Tensors]:
@@ -139,21 +136,20 @@ class TokenCrossEntropy(Operator, name="token_cross_entropy"):
         dtype: torch.dtype,
         want: Sequence[bool],
     ) -> tuple[Tensors, Tensors]:
-        chosen = select(hidden, labels, ignore_index, len(weight) if valid_vocab is None else valid_vocab)
+        chosen = Selection(hidden, labels, ignore_index, valid_vocab or len(weight))
         rows = _fused_rows(
-            chosen.hidden,
+            chosen,
             weight,
-            chosen.labels,
             bias=bias,
             row=_row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype),
             class_weight=class_weight,
-            row_weight=None,
-            need=Need(False, False, False, False),
+            row_weights=RowWeights(),
+            need=Need(),
             budget=budget,
             exact=exact,
             want=Want(*want),
         )
-        loss, logprob, lse, entropy, top1 = _outputs(chosen, rows, len(labels))
+        loss, logprob, lse, entropy, top1 = _outputs(chosen, rows)
         return (loss, logprob, entropy, lse, top1), ()
 
     @staticmethod
@@ -201,23 +197,20 @@ def token_cross_entropy_backward(
     need: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of hidden, weight, bias and scale, from those of the three results of `TokenCrossEntropy`."""
-    chosen = select(hidden, labels, ignore_index, len(weight) if valid_vocab is None else valid_vocab)
+    chosen = Selection(hidden, labels, ignore_index, valid_vocab or len(weight))
     rows = _fused_rows(
-        chosen.hidden,
+        chosen,
         weight,
-        chosen.labels,
         bias=bias,
         row=_row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype),
         class_weight=class_weight,
-        row_weight=None if by_loss is None else chosen.of(by_loss),
-        logprob_weight=None if by_logprob is None else chosen.of(by_logprob),
-        entropy_weight=None if by_entropy is None else chosen.of(by_entropy),
+        row_weights=RowWeights(by_loss, by_logprob, by_entropy),
         need=Need(*need),
         budget=budget,
         exact=exact,
         want=Want(),
     )
-    return _gradients(rows, chosen, hidden, bias, scale)
+    return _gradients(rows, bias, scale)
 
 
 @token_cross_entropy_backward.register_fake
@@ -226,46 +219,32 @@ def _(by_loss: Any, by_logprob: Any, by_entropy: Any, *inputs: Any) -> tuple[Ten
     return _fake_gradients(hidden, weight, bias, scale, need, dtype)
 
 
-def _fused_rows(
-    hidden: Tensor,
-    weight: Tensor,
-    labels: Tensor,
-    *,
-    row: RowLoss,
-    class_weight: Tensor | None,
-    row_weight: Tensor | None,
-    budget: int | None,
-    logprob_weight: Tensor | None = None,
-    entropy_weight: Tensor | None = None,
-    **options: Any,
-) -> Rows:
-    """The backend's `fused_rows`; the `torch` one where a gradient is asked for that only it knows."""
-    compute = backends.backend_for(hidden.device, row.dtype).fused_rows
-    if logprob_weight is not None or entropy_weight is not None:
-        if entropy_weight is None and row_weight is None:
-            # The log-probability is minus the plain loss.
-            row, class_weight = replace(row, label_smoothing=0.0, z_loss=0.0), None
-            row_weight = None if logprob_weight is None else -logprob_weight
-        else:
-            compute = chunked.fused_rows
-            options |= {"logprob_weight": logprob_weight, "entropy_weight": entropy_weight}
+def _fused_rows(chosen: Selection, weight: Tensor, *, row: RowLoss, budget: int | None, **options: Any) -> Rows:
+    """What the backend in force computes, in its default budget where none is given."""
+    device = weight.device
+    backend = backends.backend_for(device, row.dtype)
     if budget is None:
-        budget = backends.default_budget(hidden.device, len(weight), weight.element_size())
-    with torch.autocast(hidden.device.type, enabled=False):
-        return compute(
-            hidden, weight, labels, row=row, class_weight=class_weight, row_weight=row_weight, budget=budget, **options
-        )
+        budget = backends.default_budget(device, len(weight), weight.element_size())
+    with torch.autocast(device.type, enabled=False):
+        return backend.fused_rows(chosen, weight, row=row, budget=budget, **options)
+
+
+def sum_of_weights(weights: Tensor, class_weight: Tensor | None, labels: Tensor, counted: Tensor) -> Tensor:
+    """The divisor of a mean, `()`: of all rows that count, the weight `(N,)` times that of the label's class."""
+    if class_weight is None:
+        return weights.sum()
+    return (weights * class_weight.to(weights.dtype)[labels.where(counted, 0)]).sum()
 
 
 def _row_loss(scale: Tensor | None, factor: float, *options: Any) -> RowLoss:
     return RowLoss(factor if scale is None else scale, *options)
 
 
-def _outputs(chosen: Selection, rows: Rows, total: int) -> tuple[Tensor, ...]:
+def _outputs(chosen: Selection, rows: Rows) -> tuple[Tensor, ...]:
     """Loss, log-probability, log-sum-exp, entropy and top-1 of all rows, ignored ones too."""
-    loss, logprob, lse = (chosen.spread(each, total) for each in (rows.loss, rows.logprob, rows.lse))
-    entropy = rows.loss.new_empty(0) if rows.entropy is None else chosen.spread(rows.entropy, total)
-    top1 = chosen.labels.new_empty(0) if rows.top1 is None else chosen.spread(rows.top1, total, IGNORED_TOP1)
+    loss, logprob, lse = (chosen.spread(each) for each in (rows.loss, rows.logprob, rows.lse))
+    entropy = rows.loss.new_empty(0) if rows.entropy is None else chosen.spread(rows.entropy)
+    top1 = lse.new_empty(0, dtype=torch.int64) if rows.top1 is None else chosen.spread(rows.top1, IGNORED_TOP1)
     return loss, logprob, lse, entropy, top1
 
 
@@ -275,12 +254,10 @@ def _fake_outputs(hidden: Tensor, want: Sequence[bool], dtype: torch.dtype) -> t
     return loss, logprob, lse, entropy, hidden.new_empty(len(hidden) if want[1] else 0, dtype=torch.int64)
 
 
-def _gradients(
-    rows: Rows, chosen: Selection, hidden: Tensor, bias: Tensor | None, scale: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _gradients(rows: Rows, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     nothing = rows.loss.new_empty
     return (
-        nothing(0) if rows.grad_hidden is None else chosen.spread(rows.grad_hidden, len(hidden)),
+        nothing(0) if rows.grad_hidden is None else rows.grad_hidden,
         nothing(0) if rows.grad_weight is None else rows.grad_weight,
         nothing(0) if rows.grad_bias is None or bias is None else rows.grad_bias.to(bias.dtype),
         nothing(0) if rows.grad_scale is None or scale is None else rows.grad_scale.to(scale.dtype),

@@ -1,6 +1,6 @@
 """The nouns that every backend of `linear_cross_entropy` shares: what is asked of it and what it gives back.
 
-A backend is one function, `fused_rows`. It gets rows that all count (ignored ones are dropped before) and
+A backend is one function, `fused_rows`. Of the rows of a `Selection` it takes those that count, and
 
     logits = (hidden @ weight.T + bias) * scale
     logits = softcap * tanh(logits / softcap)                                        where there is a cap
@@ -9,7 +9,18 @@ A backend is one function, `fused_rows`. It gets rows that all count (ignored on
 
 with e = `label_smoothing`, w = `class_weight` (1 where there is none; as `torch.nn.functional.cross_entropy`),
 C = `valid_vocab` or V, and z = `z_loss` (never multiplied by a class weight; PaLM, arXiv:2204.02311, section 5).
-The gradients are those of `sum_i row_weight_i * loss_i`.
+The gradients are those of
+
+    sum_i row_weight_i * loss_i + logprob_weight_i * log p_i[y_i] + entropy_weight_i * H_i
+
+with p the softmax of a row and H its entropy. By the transformed logits of a row that is
+
+    d_j = p_j * (a - g_H * (log p_j + H)) - b * [j == y] - c * w_j
+
+    a = g * ((1 - e) * w_y + e * W / C + 2 * z * lse) - g_logprob        W = sum of the class weights
+    b = g * (1 - e) * w_y - g_logprob                                    c = g * e / C
+
+where g, g_logprob and g_H are the row's three weights.
 """
 
 from __future__ import annotations
@@ -19,6 +30,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from fusegen.kernels.linear_cross_entropy.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -52,10 +65,23 @@ class Want:
 
 
 @dataclass(frozen=True)
+class RowWeights:
+    """The gradient of the total by what each row gives, all `(N,)` in the order of the labels; None is 0."""
+
+    loss: Tensor | None = None
+    logprob: Tensor | None = None
+    entropy: Tensor | None = None
+
+    def __bool__(self) -> bool:
+        return any(each is not None for each in (self.loss, self.logprob, self.entropy))
+
+
+@dataclass(frozen=True)
 class Rows:
     """What a backend returns; None for what was not asked. Numbers per row are in `RowLoss.dtype`.
 
-    loss, lse, logprob, entropy: `(N,)`. top1: `(N,)` int64. grad_hidden: `(N, H)` in the dtype of hidden.
+    loss, lse, logprob, entropy: `(n,)`, of the rows that count. top1: `(n,)` int64.
+    grad_hidden: `(N, H)` in the dtype of hidden, 0 where rows do not count.
     grad_weight: `(V, H)` in the dtype of weight. grad_bias: `(V,)`. grad_scale: 0-d, in `RowLoss.dtype`.
     """
 
@@ -74,26 +100,30 @@ class FusedRows(Protocol):
     """The one function of a backend.
 
     Args:
-        hidden: `(N, H)`, any stride. weight: `(V, H)`. labels: `(N,)` int64, in `[0, valid_vocab or V)`.
-        bias: `(V,)` or None. class_weight: `(V,)` or None.
-        row_weight: `(N,)`, the gradient of the total by each row's loss; None computes no gradient at all.
+        chosen: hidden states `(N, H)`, any stride, labels `(N,)` int64, and which of them count.
+        weight: `(V, H)`. bias: `(V,)` or None. class_weight: `(V,)` or None.
+        row_weights: falsy where no gradient at all is computed.
         need, want: what is asked for beyond the losses.
-        budget: bytes of workspace above the gradients themselves.
+        budget: bytes for the logits that are held at once.
         exact: the gradient of `weight` as accurate as with full logits.
     """
 
     def __call__(
         self,
-        hidden: Tensor,
+        chosen: Selection,
         weight: Tensor,
-        labels: Tensor,
         *,
         bias: Tensor | None,
         row: RowLoss,
         class_weight: Tensor | None,
-        row_weight: Tensor | None,
+        row_weights: RowWeights,
         need: Need,
         budget: int,
         exact: bool = False,
         want: Want = ...,
     ) -> Rows: ...
+
+
+def padded_columns(columns: int) -> int:
+    """Columns of a buffer of logits: each row starts at a multiple of 16, as wide loads and matrix units ask."""
+    return -(-columns // 16) * 16

@@ -1,60 +1,108 @@
-"""The rows that count: those whose label is not `ignore_index`."""
+"""The rows that count: those whose label is not `ignore_index`.
+
+How many they are decides how the work is cut, and only the device knows it. Waiting for it leaves the device
+without work, so everything that does not depend on the number is asked for before `count` is read: the order
+of the rows, their labels, and the logits of the first of them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from fusegen.kernels.linear_cross_entropy.arguments import check_labels
 
-FEW = 64
-"""Where no more than one row in so many is ignored (one a sequence, as a shift gives), all rows are worked on in
-place with a weight of 0 instead of copying the others."""
 
-
-@dataclass(frozen=True)
 class Selection:
-    """Hidden states `(n, H)` and labels `(n,)` to work on. `rows`: where they come from, None where all were taken.
+    """Rows of `hidden` `(N, H)` and `labels` `(N,)`, those that count before those that do not.
 
-    `counted`: the weight 0 or 1 of each row as a mask, None where all count.
+    counted: `(N,)` bool. order: `(N,)` int64, where each row comes from.
+
+    Raises:
+        IndexError: on the CPU, for a label outside `[0, columns)` that is not `ignore_index`.
     """
 
-    hidden: Tensor
-    labels: Tensor
-    rows: Tensor | None
-    counted: Tensor | None
+    def __init__(self, hidden: Tensor, labels: Tensor, ignore_index: int, columns: int) -> None:
+        self._hidden, self._labels = hidden.contiguous(), labels
+        ignored = labels == ignore_index
+        self.counted = ~ignored
+        check_labels(labels, self.counted, columns)
+        self.order = ignored.view(torch.uint8).argsort(stable=True)
+        self._wait = _number(self.counted.sum())
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows count, n; the host waits for it."""
+        return self._wait()
+
+    @property
+    def total(self) -> int:
+        """All rows, N."""
+        return len(self._labels)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether all rows count, so that nothing need be moved; the host waits."""
+        return self.count == self.total
+
+    @property
+    def every_hidden(self) -> Tensor:
+        """Hidden states `(N, H)` of all rows, contiguous."""
+        return self._hidden
+
+    @property
+    def hidden(self) -> Tensor:
+        """Hidden states `(n, H)` of the rows that count, a copy unless all do; the host waits."""
+        return self.take(slice(0, self.count))
+
+    @property
+    def every_label(self) -> Tensor:
+        """Labels `(N,)` of all rows, as they came."""
+        return self._labels
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels `(n,)` of the rows that count; the host waits."""
+        return self.of(self._labels)
+
+    def first_hidden(self, number: int) -> Tensor:
+        """A copy of the first hidden states in order, `(number, H)`; those that count, where so many do."""
+        return self._hidden.index_select(0, self.order[:number])
+
+    def take(self, rows: slice) -> Tensor:
+        """Hidden states of some of the n rows: a view where all rows count, else a copy; the host waits."""
+        return self._hidden[rows] if self.is_everything else self._hidden.index_select(0, self.order[rows])
+
+    def ordered(self, values: Tensor) -> Tensor:
+        """Numbers per row `(N,)`, those for the rows that count first."""
+        return values.index_select(0, self.order)
 
     def of(self, values: Tensor) -> Tensor:
-        """Of numbers per row `(N,)`, those for the rows to work on; 0 for those that do not count."""
-        return self.of_chosen(values if self.rows is None else values.index_select(0, self.rows))
+        """Of numbers per row `(N,)`, those for the rows that count `(n,)`; the host waits."""
+        return values if self.is_everything else values.index_select(0, self.order[: self.count])
 
-    def of_chosen(self, values: Tensor) -> Tensor:
-        """Numbers per row to work on, with 0 for those that do not count."""
-        return values if self.counted is None else torch.where(self.counted, values, 0)
-
-    def spread(self, values: Tensor, total: int, fill: float = 0) -> Tensor:
-        """Back to `(total, ...)`, with `fill` where rows do not count; a tensor of its own."""
-        if self.rows is not None:
-            everywhere = values.new_full((total, *values.shape[1:]), fill)
-            return everywhere.index_copy_(0, self.rows, values)
-        if self.counted is None:
+    def spread(self, values: Tensor, fill: float = 0) -> Tensor:
+        """Back from the n rows to `(N, ...)`, with `fill` where rows do not count; the host waits."""
+        if self.is_everything:
             return values
-        counted = self.counted.reshape(-1, *[1] * (values.dim() - 1))
-        return values.masked_fill_(~counted, fill)
+        everywhere = values.new_full((self.total, *values.shape[1:]), fill)
+        return everywhere.index_copy_(0, self.order[: self.count], values)
 
 
-def select(hidden: Tensor, labels: Tensor, ignore_index: int, columns: int) -> Selection:
-    """The selection; waits for the device to count. On the CPU `IndexError` for a label outside `[0, columns)`."""
-    counted = labels != ignore_index
-    rows = counted.nonzero().squeeze(1)
-    ignored = len(labels) - len(rows)
-    if ignored == 0:
-        check_labels(labels, columns)
-        return Selection(hidden, labels, None, None)
-    kept = labels.index_select(0, rows)
-    check_labels(kept, columns)
-    if ignored * FEW <= len(labels):
-        return Selection(hidden, labels.masked_fill(~counted, 0), None, counted)
-    return Selection(hidden.index_select(0, rows), kept, rows, None)
+def _number(value: Tensor) -> Callable[[], int]:
+    """What waits for a 0-d tensor, and for nothing that is asked of the device after this call."""
+    if value.device.type != "cuda":
+        return lambda: int(value)
+    on_host = torch.empty((), dtype=value.dtype, pin_memory=True)
+    on_host.copy_(value, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> int:
+        arrived.synchronize()
+        return int(on_host)
+
+    return wait

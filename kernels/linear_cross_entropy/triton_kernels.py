@@ -7,8 +7,8 @@ the first `valid_vocab` columns v with label y (https://docs.pytorch.org/docs/st
     x_v  = logit_v + bias_v,  z_v = x_v * scale,  with a soft cap: z_v = softcap * tanh(x_v * scale / softcap)
     lse  = log sum_v exp(z_v)                                     one pass, running maximum and sum
     loss = (1 - smoothing) c_y (lse - z_y) + smoothing / V sum_v c_v (lse - z_v) + z_loss lse^2
-    d loss / d z_v = [(1 - smoothing) c_y + smoothing / V sum_u c_u + 2 z_loss lse] exp(z_v - lse)
-                     - smoothing / V c_v - (1 - smoothing) c_y [v = y]
+
+The gradient is that of the weighted sum of losses, log-probabilities and entropies in `problem.py`.
 
 `add_product` adds `gradient.T @ hidden` to the gradient of the head, which between chunks holds 16-bit
 integers with one float32 scale per row and block of columns: sixteen bits where bfloat16 has eight, in the
@@ -36,6 +36,13 @@ STATES = 4
 
 SCALE_COLUMNS = 256
 """Columns of the head's gradient that share one scale in `add_product`."""
+
+PER_GROUP = 8
+"""Columns next to each other in one lane: what it loads at once."""
+
+LANES_PER_WARP = 64 if torch.version.hip else 32
+MOST_LANES = 1024
+"""What every vendor's device can run in one program."""
 
 _LOWEST = tl.constexpr(-3.0e38)
 
@@ -92,43 +99,102 @@ def _load_block(
 
 
 @triton.jit
+def _load_label(
+    row_ptr, bias_ptr, label, first_column, scale, softcap,
+    HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+):  # fmt: skip
+    """z and x of the label."""
+    logit = tl.load(row_ptr + (label - first_column)).to(tl.float32)
+    bias = 0.0
+    if HAS_BIAS:
+        bias = tl.load(bias_ptr + label).to(tl.float32)
+    return _transform(logit, bias, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
+
+
+@triton.jit
 def _add_statistics(
     maximum, total, weighted, product, best, z, columns, first_column, limit, class_weight_ptr,
-    HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr, WANT_ENTROPY: tl.constexpr, WANT_TOP1: tl.constexpr,
+    GROUPS: tl.constexpr, PER_GROUP: tl.constexpr, HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr,
+    WANT_ENTROPY: tl.constexpr, WANT_TOP1: tl.constexpr,
 ):  # fmt: skip
-    """The running maximum, sum of exponentials, weighted sum, sum of exponentials times z and best column."""
-    highest = tl.max(z, 0)
+    """Per group of columns that one lane holds, so that no lane waits for another: the running maximum, sum of
+    exponentials, weighted sum, sum of exponentials times z, and best column."""
+    z = tl.reshape(z, (GROUPS, PER_GROUP))
+    highest = tl.max(z, 1)
     if WANT_TOP1:
-        where = tl.min(tl.where(z == highest, columns, 2147483647), 0)
-        best = tl.where(highest > maximum, (first_column + where).to(tl.int64), best)
+        places = tl.reshape(columns, (GROUPS, PER_GROUP))
+        where = tl.min(tl.where(z == highest[:, None], places, 2147483647), 1)
+        best = tl.where(highest > maximum, first_column + where, best)
     new_maximum = tl.maximum(maximum, highest)
     shrink = tl.exp(maximum - new_maximum)
-    exponentials = tl.exp(z - new_maximum)
-    total = total * shrink + tl.sum(exponentials, 0)
+    exponentials = tl.exp(z - new_maximum[:, None])
+    total = total * shrink + tl.sum(exponentials, 1)
     if WANT_ENTROPY:
-        product = product * shrink + tl.sum(tl.where(exponentials > 0, exponentials * z, 0.0), 0)
+        product = product * shrink + tl.sum(tl.where(exponentials > 0, exponentials * z, 0.0), 1)
     if HAS_SMOOTHING:
+        inside = tl.reshape(columns < limit, (GROUPS, PER_GROUP))
         if HAS_CLASS_WEIGHT:
-            z *= tl.load(class_weight_ptr + first_column + columns, mask=columns < limit, other=0.0)
-        weighted += tl.sum(tl.where(columns < limit, z, 0.0), 0)
+            classes = tl.load(class_weight_ptr + first_column + columns, mask=columns < limit, other=0.0)
+            z *= tl.reshape(classes, (GROUPS, PER_GROUP))
+        weighted += tl.sum(tl.where(inside, z, 0.0), 1)
     return new_maximum, total, weighted, product, best
 
 
 @triton.jit
-def _store_gradient(
-    row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, of_softmax, of_label, of_class,
-    class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr,
-    HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.constexpr, WANT_SCALE: tl.constexpr, MASKED: tl.constexpr,
+def _statistics(
+    row_ptr, bias_ptr, class_weight_ptr, scale, softcap, first_column, limit,
+    HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_CLASS_WEIGHT: tl.constexpr,
+    HAS_SMOOTHING: tl.constexpr, WANT_ENTROPY: tl.constexpr, WANT_TOP1: tl.constexpr,
+    BLOCK: tl.constexpr, FULL_STEPS: tl.constexpr, STEPS: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
-    """Overwrites some columns by d(total)/d(logit); returns their part of d(total)/d(scale)."""
-    gradient = of_softmax * tl.exp(z - lse)
+    """Of one row: the maximum, the sums of exp(z - maximum), c z and exp(z - maximum) z, and the best column."""
+    GROUPS: tl.constexpr = BLOCK // PER_GROUP
+    lanes = tl.arange(0, BLOCK)
+    maximum = tl.full((GROUPS,), _LOWEST, tl.float32)
+    total, weighted, product = tl.zeros_like(maximum), tl.zeros_like(maximum), tl.zeros_like(maximum)
+    best = tl.zeros((GROUPS,), tl.int32)
+    for step in tl.range(0, FULL_STEPS):
+        columns = step * BLOCK + lanes
+        z, _ = _load_block(
+            row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, False
+        )
+        maximum, total, weighted, product, best = _add_statistics(
+            maximum, total, weighted, product, best, z, columns, first_column, limit, class_weight_ptr,
+            GROUPS, PER_GROUP, HAS_CLASS_WEIGHT, HAS_SMOOTHING, WANT_ENTROPY, WANT_TOP1,
+        )  # fmt: skip
+    for step in tl.range(FULL_STEPS, STEPS):
+        columns = step * BLOCK + lanes
+        z, _ = _load_block(
+            row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, True
+        )
+        maximum, total, weighted, product, best = _add_statistics(
+            maximum, total, weighted, product, best, z, columns, first_column, limit, class_weight_ptr,
+            GROUPS, PER_GROUP, HAS_CLASS_WEIGHT, HAS_SMOOTHING, WANT_ENTROPY, WANT_TOP1,
+        )  # fmt: skip
+    highest = tl.max(maximum, 0)
+    shrink = tl.exp(maximum - highest)
+    first_best = tl.min(tl.where(maximum == highest, best, 2147483647), 0)
+    return highest, tl.sum(total * shrink, 0), tl.sum(weighted, 0), tl.sum(product * shrink, 0), first_best
+
+
+@triton.jit
+def _store_gradient(
+    row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, entropy, of_softmax, of_class,
+    of_entropy, class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr,
+    HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_ENTROPY_WEIGHT: tl.constexpr, WANT_SCALE: tl.constexpr,
+    MASKED: tl.constexpr,
+):  # fmt: skip
+    """Overwrites some columns by d(total)/d(logit) as if none were the label's.
+
+    Returns their part of d(total)/d(scale), without the label's.
+    """
+    gradient = _softmax_gradient(z, lse, entropy, of_softmax, of_entropy, HAS_ENTROPY_WEIGHT)
     if HAS_SMOOTHING:
         if HAS_CLASS_WEIGHT:
             classes = tl.load(class_weight_ptr + first_column + columns, mask=columns < limit, other=0.0)
             gradient -= of_class * classes
         else:
             gradient -= of_class
-    gradient = tl.where(first_column + columns == label, gradient - of_label, gradient)
     if MASKED:
         z = tl.where(columns < limit, z, 0.0)
     gradient, of_scale = _transform_gradient(gradient, z, x, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
@@ -138,20 +204,34 @@ def _store_gradient(
     else:
         tl.store(row_ptr + columns, gradient.to(row_ptr.dtype.element_ty), eviction_policy="evict_first")
     if WANT_SCALE:
-        return tl.sum(tl.where(columns < limit, of_scale, 0.0), 0)
+        others = (columns < limit) & (first_column + columns != label)
+        return tl.sum(tl.where(others, of_scale, 0.0), 0)
     return 0.0
+
+
+@triton.jit
+def _softmax_gradient(z, lse, entropy, of_softmax, of_entropy, HAS_ENTROPY_WEIGHT: tl.constexpr):
+    """p (a - g_H (log p + H)) of the formula in `problem.py`."""
+    probability = tl.exp(z - lse)
+    gradient = of_softmax * probability
+    if HAS_ENTROPY_WEIGHT:
+        # A probability of 0 has a logarithm of -inf, and counts for nothing.
+        gradient -= tl.where(probability > 0, of_entropy * probability * (z - lse + entropy), 0.0)
+    return gradient
 
 
 @triton.jit(do_not_specialize=["n_rows"])
 def _softmax_rows(
-    logits_ptr, row_stride, labels_ptr, bias_ptr, class_weight_ptr, class_weight_total_ptr, row_weight_ptr, scale_ptr,
+    logits_ptr, row_stride, labels_ptr, bias_ptr, class_weight_ptr, class_weight_total_ptr, loss_weight_ptr,
+    logprob_weight_ptr, entropy_weight_ptr, scale_ptr,
     state_ptr, label_logit_ptr, loss_ptr, lse_ptr, logprob_ptr, entropy_ptr, top1_ptr, scale_gradient_ptr,
     scale_number, softcap, label_smoothing, z_loss, n_rows, first_column, n_columns, valid_vocab,
     HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr, SCALE_IS_TENSOR: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
     HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr, HAS_Z_LOSS: tl.constexpr,
+    HAS_LOSS_WEIGHT: tl.constexpr, HAS_LOGPROB_WEIGHT: tl.constexpr, HAS_ENTROPY_WEIGHT: tl.constexpr,
     WANT_ENTROPY: tl.constexpr, WANT_TOP1: tl.constexpr, WANT_SCALE: tl.constexpr,
     STATISTICS: tl.constexpr, GRADIENT: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr,
-    BLOCK: tl.constexpr, FULL_STEPS: tl.constexpr, STEPS: tl.constexpr,
+    BLOCK: tl.constexpr, FULL_STEPS: tl.constexpr, STEPS: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """One row per program; see the module's docstring for the formulas."""
     row = tl.program_id(0).to(tl.int64)
@@ -162,56 +242,11 @@ def _softmax_rows(
     scale = scale_number
     if SCALE_IS_TENSOR:
         scale = tl.load(scale_ptr).to(tl.float32)
-    lanes = tl.arange(0, BLOCK)
-
-    if STATISTICS:
-        maximum, total, weighted, product = _LOWEST, 0.0, 0.0, 0.0
-        best = tl.zeros((), tl.int64)
-        if not FIRST:
-            maximum = tl.load(state_ptr + row)
-            total = tl.load(state_ptr + row + n_rows)
-            weighted = tl.load(state_ptr + row + 2 * n_rows)
-            product = tl.load(state_ptr + row + 3 * n_rows)
-            if WANT_TOP1:
-                best = tl.load(top1_ptr + row)
-        for step in tl.range(0, FULL_STEPS):
-            columns = step * BLOCK + lanes
-            z, _ = _load_block(
-                row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, False
-            )
-            maximum, total, weighted, product, best = _add_statistics(
-                maximum, total, weighted, product, best, z, columns, first_column, limit, class_weight_ptr,
-                HAS_CLASS_WEIGHT, HAS_SMOOTHING, WANT_ENTROPY, WANT_TOP1,
-            )  # fmt: skip
-        for step in tl.range(FULL_STEPS, STEPS):
-            columns = step * BLOCK + lanes
-            z, _ = _load_block(
-                row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, True
-            )
-            maximum, total, weighted, product, best = _add_statistics(
-                maximum, total, weighted, product, best, z, columns, first_column, limit, class_weight_ptr,
-                HAS_CLASS_WEIGHT, HAS_SMOOTHING, WANT_ENTROPY, WANT_TOP1,
-            )  # fmt: skip
-        label_logit = 0.0
-        if label_here:
-            logit = tl.load(row_ptr + (label - first_column)).to(tl.float32)
-            bias = 0.0
-            if HAS_BIAS:
-                bias = tl.load(bias_ptr + label).to(tl.float32)
-            label_logit, _ = _transform(logit, bias, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
-        if not FIRST:
-            label_logit += tl.load(label_logit_ptr + row)
-        if WANT_TOP1:
-            tl.store(top1_ptr + row, best)
-        lse = maximum + tl.log(total)
-        if not LAST:
-            tl.store(state_ptr + row, maximum)
-            tl.store(state_ptr + row + n_rows, total)
-            tl.store(state_ptr + row + 2 * n_rows, weighted)
-            tl.store(state_ptr + row + 3 * n_rows, product)
-            tl.store(label_logit_ptr + row, label_logit)
-    else:
-        lse = tl.load(lse_ptr + row)
+    label_z, label_x = 0.0, 0.0
+    if label_here:
+        label_z, label_x = _load_label(
+            row_ptr, bias_ptr, label, first_column, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP
+        )
 
     # Class weights of the label and of all classes: c_y and sum_v c_v.
     label_weight, all_weights = 1.0, 1.0 * valid_vocab
@@ -221,29 +256,72 @@ def _softmax_rows(
         all_weights = tl.load(class_weight_total_ptr)
     spread = label_smoothing / valid_vocab
 
-    if STATISTICS and LAST:
-        loss = (1.0 - label_smoothing) * label_weight * (lse - label_logit)
-        if HAS_SMOOTHING:
-            loss += spread * (all_weights * lse - weighted)
-        if HAS_Z_LOSS:
-            loss += z_loss * lse * lse
-        tl.store(loss_ptr + row, loss)
-        tl.store(lse_ptr + row, lse)
-        tl.store(logprob_ptr + row, label_logit - lse)
-        if WANT_ENTROPY:
-            tl.store(entropy_ptr + row, lse - product / total)
+    entropy = 0.0
+    if STATISTICS:
+        maximum, total, weighted, product, best = _statistics(
+            row_ptr, bias_ptr, class_weight_ptr, scale, softcap, first_column, limit,
+            HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, HAS_CLASS_WEIGHT, HAS_SMOOTHING, WANT_ENTROPY, WANT_TOP1,
+            BLOCK, FULL_STEPS, STEPS, PER_GROUP,
+        )  # fmt: skip
+        label_logit = label_z
+        if not FIRST:
+            earlier = tl.load(state_ptr + row)
+            if WANT_TOP1:
+                best = tl.where(maximum > earlier, best, tl.load(top1_ptr + row).to(tl.int32))
+            highest = tl.maximum(maximum, earlier)
+            shrink, earlier_shrink = tl.exp(maximum - highest), tl.exp(earlier - highest)
+            total = total * shrink + tl.load(state_ptr + row + n_rows) * earlier_shrink
+            weighted += tl.load(state_ptr + row + 2 * n_rows)
+            product = product * shrink + tl.load(state_ptr + row + 3 * n_rows) * earlier_shrink
+            maximum = highest
+            label_logit += tl.load(label_logit_ptr + row)
+        if WANT_TOP1:
+            tl.store(top1_ptr + row, best.to(tl.int64))
+        lse = maximum + tl.log(total)
+        if LAST:
+            loss = (1.0 - label_smoothing) * label_weight * (lse - label_logit)
+            if HAS_SMOOTHING:
+                loss += spread * (all_weights * lse - weighted)
+            if HAS_Z_LOSS:
+                loss += z_loss * lse * lse
+            tl.store(loss_ptr + row, loss)
+            tl.store(lse_ptr + row, lse)
+            tl.store(logprob_ptr + row, label_logit - lse)
+            entropy = lse - product / total
+            if WANT_ENTROPY:
+                tl.store(entropy_ptr + row, entropy)
+        else:
+            tl.store(state_ptr + row, maximum)
+            tl.store(state_ptr + row + n_rows, total)
+            tl.store(state_ptr + row + 2 * n_rows, weighted)
+            tl.store(state_ptr + row + 3 * n_rows, product)
+            tl.store(label_logit_ptr + row, label_logit)
+    else:
+        lse = tl.load(lse_ptr + row)
+        if HAS_ENTROPY_WEIGHT:
+            entropy = tl.load(entropy_ptr + row)
 
     if GRADIENT:
-        row_weight = tl.load(row_weight_ptr + row)
         of_label = (1.0 - label_smoothing) * label_weight
         of_softmax = of_label
         if HAS_SMOOTHING:
             of_softmax += spread * all_weights
         if HAS_Z_LOSS:
             of_softmax += 2.0 * z_loss * lse
-        of_softmax *= row_weight
-        of_label *= row_weight
-        of_class = spread * row_weight
+        loss_weight = 0.0
+        if HAS_LOSS_WEIGHT:
+            loss_weight = tl.load(loss_weight_ptr + row)
+        of_softmax *= loss_weight
+        of_label *= loss_weight
+        of_class = spread * loss_weight
+        if HAS_LOGPROB_WEIGHT:
+            logprob_weight = tl.load(logprob_weight_ptr + row)
+            of_softmax -= logprob_weight
+            of_label -= logprob_weight
+        of_entropy = 0.0
+        if HAS_ENTROPY_WEIGHT:
+            of_entropy = tl.load(entropy_weight_ptr + row)
+        lanes = tl.arange(0, BLOCK)
         # Backwards: the columns that the first pass read last are still in the cache.
         scale_gradient = 0.0
         for step in tl.range(FULL_STEPS, STEPS):
@@ -252,9 +330,9 @@ def _softmax_rows(
                 row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, True
             )
             scale_gradient += _store_gradient(
-                row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, of_softmax, of_label,
-                of_class, class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT, HAS_SMOOTHING, HAS_SCALE, HAS_SOFTCAP,
-                WANT_SCALE, True,
+                row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, entropy, of_softmax, of_class,
+                of_entropy, class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT, HAS_SMOOTHING, HAS_SCALE, HAS_SOFTCAP,
+                HAS_ENTROPY_WEIGHT, WANT_SCALE, True,
             )  # fmt: skip
         for step in tl.range(0, FULL_STEPS):
             columns = (FULL_STEPS - 1 - step) * BLOCK + lanes
@@ -262,10 +340,19 @@ def _softmax_rows(
                 row_ptr, bias_ptr, columns, first_column, limit, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, False
             )
             scale_gradient += _store_gradient(
-                row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, of_softmax, of_label,
-                of_class, class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT, HAS_SMOOTHING, HAS_SCALE, HAS_SOFTCAP,
-                WANT_SCALE, False,
+                row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, entropy, of_softmax, of_class,
+                of_entropy, class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT, HAS_SMOOTHING, HAS_SCALE, HAS_SOFTCAP,
+                HAS_ENTROPY_WEIGHT, WANT_SCALE, False,
             )  # fmt: skip
+        if label_here:
+            gradient = _softmax_gradient(label_z, lse, entropy, of_softmax, of_entropy, HAS_ENTROPY_WEIGHT) - of_label
+            if HAS_SMOOTHING:
+                gradient -= of_class * label_weight
+            gradient, of_scale = _transform_gradient(gradient, label_z, label_x, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
+            scale_gradient += of_scale
+            # The label's column is stored twice; the second must come last.
+            tl.debug_barrier()
+            tl.store(row_ptr + (label - first_column), gradient.to(row_ptr.dtype.element_ty))
         if WANT_SCALE:
             if not FIRST:
                 scale_gradient += tl.load(scale_gradient_ptr + row)
@@ -287,7 +374,9 @@ def softmax_rows(
     bias: Tensor | None = None,
     class_weight: Tensor | None = None,
     class_weight_total: Tensor | None = None,
-    row_weight: Tensor | None = None,
+    loss_weight: Tensor | None = None,
+    logprob_weight: Tensor | None = None,
+    entropy_weight: Tensor | None = None,
 ) -> None:
     """Fills `outputs` for the rows of `logits`, and with `flags.gradient` overwrites them by d(total)/d(logits).
 
@@ -296,9 +385,10 @@ def softmax_rows(
         labels: `(rows,)` int64, in the whole vocabulary.
         outputs: `loss`, `lse`, `logprob`, each `(rows,)` float32; `entropy` float32, `top1` int64, `scale` float32
             (this row's part of d(total)/d(scale)) or None; between slabs also `state` `(STATES, rows)` and
-            `label_logit` `(rows,)`, float32. Without `flags.statistics` the log-sum-exp is read from `lse`.
+            `label_logit` `(rows,)`, float32. Without `flags.statistics` the log-sum-exp is read from `lse`, and the
+            entropy, where its weight is given, from `entropy`.
         class_weight_total: the sum of the first `valid_vocab` class weights, on the device.
-        row_weight: `(rows,)` float32, d(total)/d(loss of the row).
+        loss_weight, logprob_weight, entropy_weight: `(rows,)` float32, d(total)/d(what the row gives).
     """
     rows, columns = logits.shape
     if rows == 0:
@@ -306,7 +396,8 @@ def softmax_rows(
     scale_is_tensor = isinstance(scale, Tensor)
     block, warps = _softmax_block(columns)
     _softmax_rows[(rows,)](
-        logits, logits.stride(0), labels, bias, class_weight, class_weight_total, row_weight,
+        logits, logits.stride(0), labels, bias, class_weight, class_weight_total,
+        loss_weight, logprob_weight, entropy_weight,
         scale if scale_is_tensor else None,
         outputs.get("state"), outputs.get("label_logit"), outputs["loss"], outputs["lse"], outputs["logprob"],
         outputs.get("entropy"), outputs.get("top1"), outputs.get("scale"),
@@ -315,32 +406,39 @@ def softmax_rows(
         HAS_BIAS=bias is not None, HAS_SCALE=scale_is_tensor or scale != 1.0, SCALE_IS_TENSOR=scale_is_tensor,
         HAS_SOFTCAP=softcap is not None, HAS_CLASS_WEIGHT=class_weight is not None,
         HAS_SMOOTHING=label_smoothing != 0.0, HAS_Z_LOSS=z_loss != 0.0,
+        HAS_LOSS_WEIGHT=loss_weight is not None, HAS_LOGPROB_WEIGHT=logprob_weight is not None,
+        HAS_ENTROPY_WEIGHT=entropy_weight is not None,
         WANT_ENTROPY=outputs.get("entropy") is not None, WANT_TOP1=outputs.get("top1") is not None,
         WANT_SCALE=outputs.get("scale") is not None,
         STATISTICS=flags.statistics, GRADIENT=flags.gradient, FIRST=flags.first, LAST=flags.last,
         BLOCK=block, FULL_STEPS=max(0, min(columns, valid_vocab - first_column)) // block,
-        STEPS=triton.cdiv(columns, block), num_warps=warps,
+        STEPS=triton.cdiv(columns, block), PER_GROUP=PER_GROUP, num_warps=warps,
     )  # fmt: skip
 
 
 def _softmax_block(columns: int) -> tuple[int, int]:
-    """Columns per step and warps: 32 columns per lane, the fastest of those measured on an H200."""
-    block = min(8192, triton.next_power_of_2(columns))
-    return block, max(1, min(8, block // 256))
+    """Columns per step and warps: 16 columns per lane, the fastest of those measured on an H200.
+
+    The widest block leaves room for one row per multiprocessor, so that the second pass still finds it in the cache.
+    """
+    widest = MOST_LANES * 16 if columns > 65536 else 8192
+    block = min(widest, max(256, triton.next_power_of_2(columns)))
+    return block, max(1, block // 16 // LANES_PER_WARP)
 
 
 @triton.jit(debug=True)
-def _check_labels(labels_ptr, n_labels, valid_vocab, BLOCK: tl.constexpr):
+def _check_labels(labels_ptr, counted_ptr, n_labels, valid_vocab, BLOCK: tl.constexpr):
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     labels = tl.load(labels_ptr + index, mask=index < n_labels, other=0)
-    inside = (labels >= 0) & (labels < valid_vocab)
+    counted = tl.load(counted_ptr + index, mask=index < n_labels, other=0)
+    inside = (labels >= 0) & (labels < valid_vocab) | (counted == 0)
     tl.device_assert(inside, "linear_cross_entropy: a label is outside the vocabulary and is not ignore_index")
 
 
-def check_labels(labels: Tensor, valid_vocab: int) -> None:
-    """Stops the device with a readable message where a label of `(N,)` is outside `[0, valid_vocab)`."""
+def check_labels(labels: Tensor, counted: Tensor, valid_vocab: int) -> None:
+    """Stops the device with a readable message where a label `(N,)` that counts is outside `[0, valid_vocab)`."""
     if labels.numel():
-        _check_labels[(triton.cdiv(labels.numel(), 1024),)](labels, labels.numel(), valid_vocab, BLOCK=1024)
+        _check_labels[(triton.cdiv(labels.numel(), 1024),)](labels, counted, labels.numel(), valid_vocab, BLOCK=1024)
 
 
 @triton.jit(do_not_specialize=["n_tokens", "vocabulary"])

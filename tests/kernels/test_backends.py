@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 from fusegen.kernels import backends, linear_cross_entropy  # noqa: E402
 from fusegen.kernels.backends import Backend, backend_for, backend_names, register_backend, use_backend  # noqa: E402
 from fusegen.kernels.linear_cross_entropy import chunked  # noqa: E402
-from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss  # noqa: E402
+from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, RowWeights  # noqa: E402
+from fusegen.kernels.linear_cross_entropy.selection import Selection  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -72,13 +73,12 @@ def test_the_budget_bounds_the_chunks_and_changes_nothing_else(budget):
 
     def rows(budget):
         return chunked.fused_rows(
-            hidden,
+            Selection(hidden, torch.arange(40) % 11, -100, 11),
             weight,
-            torch.arange(40) % 11,
             bias=None,
             row=RowLoss(dtype=torch.float64),
             class_weight=None,
-            row_weight=torch.ones(40, dtype=torch.float64),
+            row_weights=RowWeights(torch.ones(40, dtype=torch.float64)),
             need=Need(hidden=True, weight=True),
             budget=budget,
         )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from fusegen.kernels import backends, linear_cross_entropy, linear_cross_entropy_reference  # noqa: E402
-from fusegen.kernels.linear_cross_entropy import chunked, selection  # noqa: E402
+from fusegen.kernels.linear_cross_entropy import chunked  # noqa: E402
+from fusegen.kernels.linear_cross_entropy.selection import Selection  # noqa: E402
 
 HIDDEN, VOCABULARY = 4, 11
 DOUBLE = {"dtype": torch.float64}
@@ -266,7 +267,7 @@ def test_evaluation_and_frozen_operands_do_no_more_than_asked(monkeypatch):
     fused_rows = chunked.fused_rows
 
     def spy(*tensors, **options):
-        asked.append((options["row_weight"] is not None, options["need"].hidden, options["need"].weight))
+        asked.append((bool(options["row_weights"]), options["need"].hidden, options["need"].weight))
         return fused_rows(*tensors, **options)
 
     backends.register_backend(backends.Backend("spy", spy, lambda device, dtype: True))
@@ -281,10 +282,12 @@ def test_evaluation_and_frozen_operands_do_no_more_than_asked(monkeypatch):
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_few_ignored_rows_are_not_copied_around(reduction):
-    """One ignored row in 64 or less: the hidden states are taken as they are."""
+def test_a_few_ignored_rows(reduction):
     hidden, weight, labels = problem(rows=130, ignored=(3, 129))
-    assert selection.select(hidden, labels, -100, VOCABULARY).hidden is hidden
+    chosen = Selection(hidden, labels, -100, VOCABULARY)
+    assert chosen.count == 128
+    assert torch.equal(chosen.hidden, hidden[labels != -100])
+    assert Selection(hidden, labels.clamp(min=0), -100, VOCABULARY).hidden.data_ptr() == hidden.data_ptr()
     options = {"reduction": reduction, "label_smoothing": 0.1, "z_loss": 0.01, "loss_dtype": torch.float64}
     assert_same(hidden, weight, labels, **options)
     found = [
