@@ -25,6 +25,23 @@ from fusegen.codegen.values import (
 _PURE_CALLS = frozenset(("get_text_config", "get_decoder"))
 
 
+class Unwritable(Exception):
+    """Something that a fused branch needs has no faithful text: turned into a refusal by who asked for it."""
+
+    def __init__(self, reason: str, code: str = "FG604") -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def is_module_path(place: Value) -> bool:
+    """Whether a value is a place below `self`: `self.lm_head`, `self.cls.predictions`, `self.lm_head[step]`."""
+    while isinstance(place, Attr | Index):
+        place = place.base
+        if isinstance(place, Self):
+            return True
+    return False
+
+
 def python_text(value: Value, head: Value, head_text: str, stable: frozenset[str]) -> str | None:
     """`value` as an expression, or None if it cannot be written down faithfully.
 

@@ -1,13 +1,13 @@
-"""From a match to an edit: which run of statements is replaced, and by which call.
+"""From a match to its edits: which runs of statements get a fused branch, and what stands in it.
 
     logits = self.lm_head(h)                    if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
     loss = None                          ->         logits = None
     if labels is not None:                          loss = causal_lm_loss(h, self.lm_head, labels, ...)
         loss = self.loss_function(...)          else: the statements on the left, as they are
 
-A plan is made only where the statements from head to loss are one run in the body of the function and
-nothing after them needs the logits but the output. Everything else is a `PlanRefusal` with a code: such a
-site stays a match of the scan and is not emitted.
+An edit is made only where the statements from a head to its loss are one run of a block and nothing after them
+needs the logits but the output. Everything else is a `PlanRefusal` with a code: such a site stays a match of the
+scan and is not emitted.
 """
 
 from __future__ import annotations
@@ -15,252 +15,293 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from fusegen.codegen.arguments import Arguments, loss_arguments
+from fusegen.codegen.arguments import Arguments, VocabularyCall, loss_arguments
+from fusegen.codegen.asked import Asked, asked, early_return, negated, no_short_tuple
+from fusegen.codegen.branch import Branch, Line, LossCall, PlanRefusal
 from fusegen.codegen.chain import Chain
-from fusegen.codegen.findings import Analysis, Found
+from fusegen.codegen.composite import FRESH, PROJECTION, HeadCall, head_call, kept_criterion
+from fusegen.codegen.findings import Analysis
+from fusegen.codegen.fusions.linear_cross_entropy import guards_of
+from fusegen.codegen.operands import Unwritable
+from fusegen.codegen.place import Place, Way, locate, overlap, targets
 from fusegen.codegen.records import Site
 from fusegen.codegen.statements import (
-    Run,
+    assigned_name,
     bound_names,
-    is_label_move,
-    is_none_assignment,
+    changes_what_is_read,
+    function_names,
+    is_pure,
     loaded_names,
-    only_binds,
+    names_in,
+    only_packed,
     only_returned,
     share_a_line,
-    source_lines,
 )
-from fusegen.codegen.values import Attr, Call, Self, Value
 
 
 @dataclass(frozen=True, slots=True)
-class PlanRefusal:
-    """Why a match is not emitted yet."""
+class Edit:
+    """One run of statements and its fused branch.
 
-    code: str
-    detail: str
-    line: int
+    `way`, `start` and `stop` say where the run stands; `asked` are the conditions under which the original
+    computes a loss at all, beyond that `labels` are given; `stock` names the loss function that must be in place;
+    `through` are the modules that the branch passes over, path and class; `guards` further conditions of equality.
+    """
+
+    way: Way
+    start: int
+    stop: int
+    asked: tuple[str, ...]
+    head: HeadCall
+    labels: str
+    stock: str | None
+    through: tuple[tuple[str, str], ...]
+    guards: tuple[str, ...]
+    branch: tuple[Line | LossCall, ...]
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Sorts edits as their runs stand in the function."""
+        return (*(position for position, _ in self.way), self.start)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The edit of one function: statements `start` to `stop` of its body get a branch before them.
-
-    `guards` are further conditions of the fused branch; `kept` statements of the run that do not need the
-    logits, as text; `cleared` the names that are None where no logits are computed.
-    """
+    """The edits of one function, in the order of its statements."""
 
     site: Site
-    start: int
-    stop: int
-    labels: str
-    guards: tuple[str, ...]
-    kept: tuple[str, ...]
-    cleared: tuple[str, ...]
-    loss: str
-    call: Arguments
-    after: tuple[str, ...]
+    edits: tuple[Edit, ...]
+    needs_class: bool
+
+    @property
+    def functions(self) -> set[str]:
+        """What the branches need of the runtime: the adapters, and `Projection` where a head is no linear."""
+        calls = [line.call for edit in self.edits for line in edit.branch if isinstance(line, LossCall)]
+        projections = {PROJECTION for call in calls if call.head.startswith(f"{PROJECTION}(")}
+        return projections.union(call.function for call in calls)
 
 
 def plan(site: Site, analysis: Analysis) -> Plan | PlanRefusal:
-    """The edit for a matched site, or why it is not made."""
-    simple = _simple_shape(site, analysis)
-    if isinstance(simple, PlanRefusal):
-        return simple
-    found, head = simple
-    run = _run(analysis, found, head)
-    if isinstance(run, PlanRefusal):
-        return run
-    arguments = loss_arguments(site, found, head, run.stable)
-    if isinstance(arguments, str):
-        return PlanRefusal("FG604", arguments, site.line)
-    needed = {name for _, text in arguments.all() for name in loaded_names(ast.parse(text, mode="eval"))}
-    needed |= {name for guard in arguments.guards for name in loaded_names(ast.parse(guard, mode="eval"))}
-    if needed & (run.dropped - {run.labels}):
-        return PlanRefusal(
-            "FG602", f"`{min(needed & run.dropped)}` is computed from the logits and needed by the loss", site.line
-        )
-    kept = _needed_only(run, needed)
-    rebound = {name for text in kept for name in bound_names(ast.parse(text).body)}
-    if rebound & loaded_names(ast.parse(arguments.hidden_states, mode="eval")):
-        return PlanRefusal("FG602", "the hidden states are bound again between head and loss", site.line)
-    return Plan(
-        site=site,
-        start=run.start,
-        stop=run.stop,
-        labels=run.labels,
-        guards=arguments.guards,
-        kept=kept,
-        cleared=run.cleared,
-        loss=run.loss,
-        call=arguments,
-        after=run.after,
-    )
+    """The edits for a matched site, or why they are not made."""
+    if share_a_line(analysis.block.node.body):
+        return PlanRefusal("FG601", "several statements stand on one line", site.line)
+    groups: dict[object, list[VocabularyCall]] = {}
+    for found, described in zip(analysis.found, site.losses, strict=True):
+        assert isinstance(found.chain, Chain)
+        groups.setdefault(found.chain.outer or found.chain.head.value, []).append(VocabularyCall(found, described))
+    of_losses = {guard for found in analysis.found for guard in guards_of(found, analysis.reading)}
+    shared = [guard for guard in site.guards if guard not in of_losses]
+    edits: list[Edit] = []
+    places: list[Place] = []
+    for losses in groups.values():
+        outcome = _Planner(site, analysis, losses, shared).edit()
+        if isinstance(outcome, PlanRefusal):
+            return outcome
+        edits.append(outcome[0])
+        places.append(outcome[1])
+    if overlap(places):
+        return PlanRefusal("FG605", "the runs of two heads are in each other's way", site.line)
+    return Plan(site, tuple(edits), needs_class(analysis.block.node))
 
 
-def _needed_only(run: Run, needed: set[str]) -> tuple[str, ...]:
-    """The kept statements without `name = self.config.x` of which nothing is left that reads it."""
-    kept: list[str] = []
-    read = needed | run.later | {name for text in run.after for name in loaded_names(ast.parse(text))}
-    for text in reversed(run.kept):
-        statement = ast.parse(text).body[0]
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Attribute()) if name not in read:
-                continue
-        read |= loaded_names(statement)
-        kept.insert(0, text)
-    return tuple(kept)
+def needs_class(function: ast.FunctionDef) -> bool:
+    """Whether a function asks for the class that it stands in: `super()` or `__class__`."""
+    return bool({"super", "__class__"} & loaded_names(function))
 
 
-def _simple_shape(site: Site, analysis: Analysis) -> tuple[Found, Call] | PlanRefusal:
-    """The one loss and the plain head that a first plan can handle."""
-    if len(analysis.found) != 1:
-        return PlanRefusal("FG605", f"{len(analysis.found)} losses over a vocabulary in one function", site.line)
-    found = analysis.found[0]
-    chain = found.chain
-    head = getattr(getattr(chain, "head", None), "value", None)
-    if getattr(chain, "outer", None) is not None or not isinstance(head, Call) or not _is_module_path(head.func):
-        return PlanRefusal("FG603", "the head is a module with more than one linear in it", site.line)
-    if analysis.block.name != "forward" or any(
-        mark in analysis.block.text for mark in ("super()", "__class__", "self.__")
-    ):
-        return PlanRefusal("FG606", "the text of the function needs the class that it stands in", analysis.block.line)
-    return found, head
+class _Planner:
+    """One head and its losses."""
+
+    def __init__(self, site: Site, analysis: Analysis, losses: list[VocabularyCall], shared: list[str]) -> None:
+        self.analysis = analysis
+        self.losses = losses
+        self.function = analysis.block.node
+        self.line = losses[0].node.lineno
+        self.conditions = [*shared, *(guard for loss in losses for guard in guards_of(loss.found, analysis.reading))]
+
+    def edit(self) -> tuple[Edit, Place] | PlanRefusal:
+        head = head_call(self.losses[0].found, self.analysis)
+        if isinstance(head, str):
+            return self.refusal("FG603", head)
+        place = locate(self.function.body, head.node, [loss.node for loss in self.losses])
+        if place is None:
+            return self.refusal("FG601", "head and loss are not statements of one run")
+        names = targets(place.block[place.start], head, self.losses[0].chain)
+        if names is None:
+            return self.refusal("FG601", "the logits are not bound to a name of their own")
+        when = asked(place.block[place.stop], self.losses)
+        if when is None:
+            return self.refusal("FG601", "the loss is not under a condition that can be asked before the head runs")
+        try:
+            return self._edit(head, place, names, when)
+        except Unwritable as reason:
+            return self.refusal(reason.code, str(reason))
+
+    def refusal(self, code: str, detail: str, line: int | None = None) -> PlanRefusal:
+        return PlanRefusal(code, detail, line or self.line)
+
+    def _edit(self, head: HeadCall, place: Place, names: list[str], when: Asked) -> tuple[Edit, Place] | PlanRefusal:
+        between = place.block[place.start + 1 : place.stop]
+        logits, *others = names
+        returns = [test for each in between if logits in loaded_names(each) and (test := early_return(each))]
+        tests = [*map(negated, returns), *map(ast.unparse, when.tests)]
+        labels = _labels_before(when.labels, between)
+        if labels is None or changes_what_is_read(place.block[place.start : place.stop], tests):
+            return self.refusal("FG601", "the labels or the condition of the loss are bound again after the head")
+        through, criteria = self._passed_over(head)
+        guards, dead = self._guards([*head.guards, *criteria], place)
+        flat = when.body != [place.block[place.stop]]
+        branch = Branch(self.analysis, self.losses, logits, when.labels, [*returns, *dead], flat)
+        for statement in [*between, *when.body]:
+            branch.add(statement)
+        if branch.refusal is not None:
+            return branch.refusal
+        before = [*head.before, *(f"{name} = {text}" for name, (_, text) in zip(others, head.others, strict=True))]
+        lines = self._lines(branch, head, place, before, guards)
+        if isinstance(lines, PlanRefusal):
+            return lines
+        stock = next(line.call.stock for line in lines if isinstance(line, LossCall))
+        edit = Edit(place.way, place.start, place.stop, tuple(tests), head, labels, stock, through, guards, lines)
+        return edit, place
+
+    def _lines(
+        self, branch: Branch, head: HeadCall, place: Place, before: list[str], guards: tuple[str, ...]
+    ) -> tuple[Line | LossCall, ...] | PlanRefusal:
+        """The fused branch, after the statements `before`."""
+        hidden = self._hidden(head, branch, before)
+        calls: dict[int, Arguments] = {}
+        for loss in self.losses:
+            call = loss_arguments(loss, head, hidden, self._stable())
+            if isinstance(call, str):
+                return self.refusal("FG604", call)
+            calls[id(loss.node)] = call
+        self._check_names({name for call in calls.values() for name in (call.function, PROJECTION, "fusible")})
+        problem = self._unavailable(branch, head, list(calls.values()), guards)
+        if problem is not None:
+            return self.refusal("FG602", problem)
+        rest = [each for each in place.rest if not (isinstance(each, ast.If) and ast.dump(each.test) in branch.dead)]
+        cleared = self._cleared(branch, rest)
+        if isinstance(cleared, PlanRefusal):
+            return cleared
+        lines = branch.lines(calls, names_in(*guards) | _loaded(place.rest))
+        return _with_cleared([*map(Line, before), *lines], branch.logits if cleared else None)
+
+    def _check_names(self, names: set[str]) -> None:
+        """What the branch takes from outside must not be a name of the function."""
+        taken = names & function_names(self.function)
+        if taken:
+            raise Unwritable(f"the name `{min(taken)}` is taken")
+
+    def _passed_over(self, head: HeadCall) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+        """Modules whose calls the branch leaves out, path and class; criteria that have no path as conditions."""
+        through, conditions = list(head.through), []
+        for loss in self.losses:
+            place, name = kept_criterion(loss.found.loss, self.analysis.reading) or ("", "")
+            path = place.removeprefix("self.")
+            if place and "[" in path:
+                conditions.append(f"type({place}) is {name}")
+            elif place:
+                through.append((path, name))
+        self._check_names({name.split(".")[0] for _, name in through})
+        return tuple(dict.fromkeys(through)), list(dict.fromkeys(conditions))
+
+    def _guards(self, first: list[str], place: Place) -> tuple[tuple[str, ...], list[ast.expr]]:
+        """Conditions of equality as expressions, and the tests that they show not to hold."""
+        guards = list(first)
+        dead: list[ast.expr] = []
+        for condition in dict.fromkeys(self.conditions):
+            test = no_short_tuple(condition, self.function)
+            text = condition if test is None else negated(test)
+            dead += [test] if test is not None else []
+            try:
+                parsed = ast.parse(text, mode="eval").body
+            except SyntaxError:
+                raise Unwritable(f"the condition that {text} cannot be checked in the forward") from None
+            if changes_what_is_read([*place.block[place.start :], *place.rest], [text]):
+                raise Unwritable(f"a name in the condition {text} is bound again")
+            guards.append(text)
+            if isinstance(parsed, ast.UnaryOp) and isinstance(parsed.op, ast.Not):
+                dead.append(parsed.operand)
+        return tuple(guards), dead
+
+    def _hidden(self, head: HeadCall, branch: Branch, before: list[str]) -> str:
+        """The hidden states of the fused call; `before` may get a statement that names them."""
+        if not branch.needs_rows:
+            return head.hidden
+        hidden = head.hidden
+        if hidden != FRESH and (branch.rebinds_logits or not hidden.isidentifier()):
+            self._check_names({FRESH})
+            before.append(f"{FRESH} = {hidden}")
+            hidden = FRESH
+        return branch.choose_rows(hidden)
+
+    def _stable(self) -> frozenset[str]:
+        """Parameters that the function never binds again."""
+        parameters = {child.arg for child in ast.walk(self.function.args) if isinstance(child, ast.arg)}
+        return frozenset(parameters - bound_names(self.function.body))
+
+    def _unavailable(
+        self, branch: Branch, head: HeadCall, calls: list[Arguments], guards: tuple[str, ...]
+    ) -> str | None:
+        """What the fused call would read that the branch does not have."""
+        gone = (branch.dropped | branch.tainted) - {branch.labels}
+        hidden = names_in(*(call.hidden_states for call in calls), head.projection, *head.before)
+        other = names_in(*guards, *(text for call in calls for name, text in call.all() if text != call.hidden_states))
+        missing = (other & gone) | (hidden & (gone - {branch.logits}))
+        if missing:
+            return f"`{min(missing)}` is computed from the logits and needed by the loss"
+        if branch.rebinds(hidden | set(branch.names.values())):
+            return "the hidden states are bound again between head and loss"
+        return None
+
+    def _cleared(self, branch: Branch, rest: list[ast.stmt]) -> bool | PlanRefusal:
+        """Whether the logits are None after the branch, for the output; a refusal if more than that reads them."""
+        for name in sorted((branch.tainted | branch.packed) & _loaded(rest)):
+            allowed = only_packed if name in branch.packed else only_returned
+            if name not in branch.packed | {branch.logits} or not allowed(name, rest):
+                detail = f"`{name}` is needed after the loss for more than {_use(name, rest)}"
+                return self.refusal("FG602", detail, rest[0].lineno)
+        return branch.logits in _loaded(rest)
 
 
-def _is_module_path(place: Value) -> bool:
-    return isinstance(place, Attr) and (isinstance(place.base, Self) or _is_module_path(place.base))
-
-
-def _run(analysis: Analysis, found: Found, head: Call) -> Run | PlanRefusal:
-    """The statements from the head to the loss, told apart into what is dropped, kept and cleared."""
-    body = analysis.block.node.body
-    call = found.record.call.node
-    start, stop = _holding(body, head.node), _holding(body, call)
-    line = getattr(call, "lineno", 0)
-    if start is None or stop is None or stop <= start or not _assigns_logits(body[start], found):
-        return PlanRefusal("FG601", "head and loss are not statements of one run in the body", line)
-    if share_a_line(body):
-        return PlanRefusal("FG601", "several statements stand on one line", line)
-    guarded = _guarded_loss(body[stop], call)
-    if isinstance(guarded, PlanRefusal):
-        return guarded
-    between = body[start + 1 : stop]
-    if guarded.labels in bound_names(between):
-        return PlanRefusal("FG601", "the labels are bound again between head and loss", line)
-    logits = frozenset(bound_names([body[start]]))
-    sorted_out = _sort_out([*between, *guarded.before], guarded.after, set(logits), guarded, analysis)
-    if isinstance(sorted_out, PlanRefusal):
-        return sorted_out
-    rest = body[stop + 1 :]
-    later = frozenset(name for statement in rest for name in loaded_names(statement))
-    cleared = sorted(sorted_out.tainted & later)
-    for name in cleared:
-        if name not in logits or not only_returned(name, rest):
-            return PlanRefusal("FG602", f"`{name}` is needed after the loss for more than the output", rest[0].lineno)
-    return Run(
-        start=start,
-        stop=stop,
-        labels=guarded.labels,
-        loss=guarded.loss,
-        kept=sorted_out.kept,
-        after=sorted_out.after,
-        cleared=tuple(cleared),
-        later=later,
-        dropped=sorted_out.dropped | sorted_out.tainted,
-        stable=_stable_parameters(analysis),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Guarded:
-    """`if labels is not None:` with the statements before and after the one that binds the loss."""
-
-    labels: str
-    loss: str
-    before: list[ast.stmt]
-    after: list[ast.stmt]
-
-
-def _guarded_loss(statement: ast.stmt, call: ast.AST | None) -> _Guarded | PlanRefusal:
-    match statement:
-        case ast.If(
-            test=ast.Compare(left=ast.Name(id=labels), ops=[ast.IsNot()], comparators=[ast.Constant(value=None)]),
-            body=body,
-            orelse=[],
-        ):
-            position = _holding(body, call)
-        case _:
-            detail = "the loss is not under a plain `if labels is not None:`"
-            return PlanRefusal("FG601", detail, statement.lineno)
-    match body[position] if position is not None else None:
-        case ast.Assign(targets=[ast.Name(id=loss)], value=value) if value is call and position is not None:
-            return _Guarded(labels, loss, body[:position], body[position + 1 :])
-    return PlanRefusal("FG601", "the loss is not assigned to a name by a statement of its own", statement.lineno)
-
-
-@dataclass(frozen=True, slots=True)
-class _SortedOut:
-    """What becomes of the statements of a run: `kept` before the fused call, `after` it, names of the others."""
-
-    kept: tuple[str, ...]
-    after: tuple[str, ...]
-    dropped: frozenset[str]
-    tainted: frozenset[str]
-
-
-def _sort_out(
-    before: list[ast.stmt], after: list[ast.stmt], tainted: set[str], guarded: _Guarded, analysis: Analysis
-) -> _SortedOut | PlanRefusal:
-    """Statements that read the logits (`tainted` names) are left out, the others stay, in order."""
-    kept: list[str] = []
-    kept_after: list[str] = []
-    dropped: set[str] = set()
-    for statement, place in [*((each, kept) for each in before), *((each, kept_after) for each in after)]:
-        if loaded_names(statement) & tainted:
-            if not only_binds(statement):
-                detail = "a statement between head and loss does more than bind names"
-                return PlanRefusal("FG601" if place is kept else "FG602", detail, statement.lineno)
-            if not is_label_move(statement, guarded.labels):
-                tainted |= bound_names([statement])
-            dropped |= bound_names([statement])
-        elif not is_none_assignment(statement, guarded.loss) and not _is_criterion(statement):
-            lines = source_lines(statement, analysis.block.text, analysis.block.line)
-            if lines is None:
-                return PlanRefusal("FG601", "a statement beside the loss cannot be moved as it is", statement.lineno)
-            place.append(lines)
-    return _SortedOut(tuple(kept), tuple(kept_after), frozenset(dropped), frozenset(tainted))
-
-
-def _assigns_logits(statement: ast.stmt, found: Found) -> bool:
-    """Whether a statement binds a name to a value on the way from the head to the loss, and to nothing else."""
-    match statement:
-        case ast.Assign(targets=[ast.Name()], value=value) | ast.AnnAssign(target=ast.Name(), value=value):
-            return isinstance(found.chain, Chain) and any(each.node is value for each in found.chain.trail)
-    return False
-
-
-def _holding(statements: list[ast.stmt], node: ast.AST | None) -> int | None:
-    """The position of the statement that a node stands in."""
-    for position, statement in enumerate(statements):
-        if any(child is node for child in ast.walk(statement)):
-            return position
+def _labels_before(labels: str, between: list[ast.stmt]) -> str | None:
+    """The labels of a loss as they can be asked for at its head: their name, or what they are about to be bound to."""
+    if labels not in bound_names(between):
+        return labels
+    seen: set[str] = set()
+    for statement in between:
+        if assigned_name(statement) == labels and isinstance(statement, ast.Assign):
+            bound_once = sum(labels in bound_names([each]) for each in between) == 1
+            pure = is_pure(statement.value) and not loaded_names(statement.value) & seen
+            return ast.unparse(statement.value) if bound_once and pure else None
+        seen |= bound_names([statement])
     return None
 
 
-def _is_criterion(statement: ast.stmt) -> bool:
-    """`loss_fct = CrossEntropyLoss()`: the fused call takes its arguments."""
-    match statement:
-        case ast.Assign(
-            targets=[ast.Name()],
-            value=ast.Call(func=ast.Name(id="CrossEntropyLoss") | ast.Attribute(attr="CrossEntropyLoss")),
-        ):
-            return True
-    return False
+def _use(name: str, statements: list[ast.stmt]) -> str:
+    """The output, or the field of it that is none for logits."""
+    for node in (child for statement in statements for child in ast.walk(statement)):
+        if isinstance(node, ast.keyword) and isinstance(node.value, ast.Name) and node.value.id == name and node.arg:
+            return "the output" if "logits" in node.arg else f"logits: the output has it as `{node.arg}`"
+    return "the output"
 
 
-def _stable_parameters(analysis: Analysis) -> frozenset[str]:
-    """Parameters that the function never binds again."""
-    arguments = analysis.block.node.args
-    names = {argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
-    return frozenset(names - bound_names(analysis.block.node.body))
+def _loaded(statements: list[ast.stmt]) -> set[str]:
+    return {name for statement in statements for name in loaded_names(statement)}
+
+
+def _with_cleared(lines: list[Line | LossCall], logits: str | None) -> tuple[Line | LossCall, ...]:
+    """The branch with `logits = None`: before the loss, or at the end if hidden states have that name until then."""
+    if logits is None:
+        return tuple(lines)
+    texts = [text for line in lines for text in _texts(line)]
+    first = next(position for position, line in enumerate(lines) if isinstance(line, LossCall) or line.depth)
+    if any(logits in names_in(text) for text in texts):
+        return (*lines, Line(f"{logits} = None"))
+    if isinstance(lines[first], Line):
+        first -= 1
+    return (*lines[:first], Line(f"{logits} = None"), *lines[first:])
+
+
+def _texts(line: Line | LossCall) -> list[str]:
+    return [text for _, text in line.call.all()] if isinstance(line, LossCall) else [line.text]

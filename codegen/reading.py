@@ -115,7 +115,7 @@ class Reading:
                 | Call(Attr(hidden, "matmul"), (matrix,), ())
                 | Binary("@", hidden, matrix)
             ):
-                match _transposed(matrix):
+                match transposed(matrix):
                     case Attr(owner, "weight"):
                         return HeadRead(value, render(owner), hidden, self._rows_of(owner), "no")
                 first = self._assembled(matrix)
@@ -146,9 +146,9 @@ class Reading:
             case Call(Global("torch.cat" | "torch.concat"), (Sequence(_, (first, *rest)),)) if matrix.keyword(
                 "dim"
             ) == Const(0):
-                weights = [_transposed(part) or part for part in (first, *rest)]
+                weights = [transposed(part) or part for part in (first, *rest)]
                 owners = [w.base for w in weights if isinstance(w, Attr) and w.name == "weight" and self._is_matrix(w)]
-                if _transposed(first) is not None and len(owners) == len(weights):
+                if transposed(first) is not None and len(owners) == len(weights):
                     return owners[0]
         return None
 
@@ -295,7 +295,7 @@ def _flows_from(value: Value) -> Iterator[Value]:
             yield from value.children()
 
 
-def _transposed(value: Value) -> Value | None:
+def transposed(value: Value) -> Value | None:
     """`w` of `w.t()`, `w.T`, `w.transpose(0, 1)`."""
     match value:
         case Call(Attr(weight, "t"), (), ()) | Attr(weight, "T" | "mT"):

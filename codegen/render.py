@@ -6,8 +6,9 @@ import ast
 import builtins
 from dataclasses import dataclass
 
+from fusegen.codegen.branch import Line, LossCall
 from fusegen.codegen.index import FileIndex, FunctionBlock
-from fusegen.codegen.plan import Plan
+from fusegen.codegen.plan import Edit, Plan
 from fusegen.codegen.splice import splice
 from fusegen.codegen.templating import template
 
@@ -29,52 +30,88 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class RenderedClass:
+    """A generated class; `needs_original` where its function asks for the class that it stands in."""
+
     name: str
     function: str
+    needs_original: bool
 
 
 def fused_function(plan: Plan, block: FunctionBlock) -> str:
-    """The whole patched function, with the fused branch before the original statements."""
-    indent = 8
-    arguments = [_argument(name, text) for name, text in plan.call.all()]
-    call = f"{plan.loss} = {plan.call.function}({', '.join(arguments)})"
-    branch = template("fused_branch.py.j2").render(
-        condition=" and ".join([_fusible(plan), *map(_operand, plan.call.guards)]),
-        kept=_lines(plan.kept),
-        cleared=plan.cleared,
-        loss=plan.loss,
-        function=plan.call.function,
-        arguments=arguments,
-        wide=len(call) + indent + 4 > _LINE_LENGTH,
-        after=_lines(plan.after),
-    )
-    return splice(block.text.rstrip() + "\n", plan.start, plan.stop, branch + "\n").rstrip()
+    """The whole patched function, with a fused branch before each run of original statements."""
+    text = block.text.rstrip() + "\n"
+    for edit in sorted(plan.edits, key=lambda edit: edit.order, reverse=True):
+        indent = 8 + 4 * len(edit.way)
+        branch = template("fused_branch.py.j2").render(
+            condition=_condition(edit, indent),
+            lines=[line for each in edit.branch for line in _lines(each, indent + 4)],
+        )
+        text = splice(text, edit.way, edit.start, edit.stop, branch + "\n")
+    return text.rstrip()
 
 
-def _fusible(plan: Plan) -> str:
-    stock = f', loss="{plan.call.stock}"' if plan.call.stock else ""
-    return f"fusible(self, {plan.call.head}, {plan.labels}{stock})"
+def _condition(edit: Edit, indent: int) -> list[str]:
+    """The lines of `if ...:`."""
+    arguments = ["self", edit.head.guarded, edit.labels]
+    if edit.stock:
+        arguments.append(f'loss="{edit.stock}"')
+    if edit.through:
+        passed = ", ".join(f'"{path}": {name}' for path, name in edit.through)
+        arguments.append(f"through={{{passed}}}")
+    if edit.guards:
+        arguments.append(f"where=lambda: {' and '.join(map(_operand, edit.guards))}")
+    if not edit.asked:
+        return _call("if fusible", arguments, ":", indent)
+    asked = [_operand(test) for test in edit.asked]
+    line = f"if {' and '.join(asked)} and fusible({', '.join(arguments)}):"
+    if len(line) + indent <= _LINE_LENGTH:
+        return [line]
+    first, *others = asked
+    call = _call("and fusible", arguments, "", indent + 4)
+    return ["if (", *(f"    {line}" for line in (first, *(f"and {other}" for other in others), *call)), "):"]
+
+
+def _lines(line: Line | LossCall, indent: int) -> list[str]:
+    """A line of a branch, with its depth but without the indentation of the branch."""
+    margin = "    " * line.depth
+    if isinstance(line, Line):
+        return [f"{margin}{text}" for text in line.text.split("\n")]
+    arguments = [_argument(name, text) for name, text in line.call.all()]
+    called = _call(f"{line.target} = {line.call.function}", arguments, "", indent + len(margin))
+    return [f"{margin}{text}" for text in called]
+
+
+def _call(start: str, arguments: list[str], end: str, indent: int) -> list[str]:
+    """`start(arguments)end` on one line, or with one line for each argument."""
+    line = f"{start}({', '.join(arguments)}){end}"
+    if len(line) + indent <= _LINE_LENGTH:
+        return [line]
+    return [f"{start}(", *(f"    {argument}," for argument in arguments), f"){end}"]
 
 
 def _argument(name: str | None, text: str) -> str:
+    text = _quoted(text)
     if name is None:
         return text
     return f"**{text}" if name == "**" else f"{name}={text}"
 
 
 def _operand(guard: str) -> str:
-    return f"({guard})" if isinstance(ast.parse(guard, mode="eval").body, ast.BoolOp | ast.IfExp) else guard
+    compound = isinstance(ast.parse(guard, mode="eval").body, ast.BoolOp | ast.IfExp)
+    return f"({_quoted(guard)})" if compound else _quoted(guard)
 
 
-def _lines(statements: tuple[str, ...]) -> list[str]:
-    return [line for statement in statements for line in statement.split("\n")]
+def _quoted(text: str) -> str:
+    """An expression with double quotes around its strings, where that is all there is to it."""
+    return text.replace("'", '"') if '"' not in text and "\\" not in text else text
 
 
 def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, FunctionBlock]], version: str) -> str:
     """The generated module for one modeling file."""
-    classes = [RenderedClass(block.owner or "", fused_function(plan, block)) for plan, block in plans]
+    classes = [RenderedClass(block.owner or "", fused_function(plan, block), plan.needs_class) for plan, block in plans]
     names = {name for rendered in classes for name in free_names(rendered.function)}
-    runtime = runtime_names(plans, names)
+    standing = ["stands_for_original"] if any(each.needs_original for each in classes) else []
+    runtime = sorted([*runtime_names(plans, names), *standing])
     free = sorted(names - set(runtime), key=_import_order)
     module = original.file.removesuffix(".py")
     return (
@@ -98,7 +135,7 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
 
 def runtime_names(plans: list[tuple[Plan, FunctionBlock]], names: set[str]) -> list[str]:
     """What changed functions take from `fusegen.runtime`, sorted; `names` are all that they take from a module."""
-    return sorted({"fusible", *(plan.call.function for plan, _ in plans)} | (names & _TUPLE_DECORATORS))
+    return sorted({"fusible"}.union(*(plan.functions for plan, _ in plans)) | (names & _TUPLE_DECORATORS))
 
 
 def header(original: Original, version: str) -> str:
@@ -138,7 +175,7 @@ def free_names(function: str) -> set[str]:
                 if isinstance(child, ast.FunctionDef)
                 else set()
             )
-    return loaded - bound - _BUILTINS
+    return loaded - bound - _BUILTINS - {"__class__"}
 
 
 def _licence(text: str) -> str:

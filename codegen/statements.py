@@ -5,23 +5,6 @@ from __future__ import annotations
 import ast
 import itertools
 import textwrap
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The statements from head to loss: positions in the body, and what becomes of each (see `Plan`)."""
-
-    start: int
-    stop: int
-    labels: str
-    loss: str
-    kept: tuple[str, ...]
-    after: tuple[str, ...]
-    cleared: tuple[str, ...]
-    later: frozenset[str]
-    dropped: frozenset[str]
-    stable: frozenset[str]
 
 
 def loaded_names(node: ast.AST) -> set[str]:
@@ -34,6 +17,33 @@ def loaded_names(node: ast.AST) -> set[str]:
     }
 
 
+def names_in(*texts: str) -> set[str]:
+    """Names that expressions or statements read; the header of a compound statement counts as its test."""
+    return {name for text in texts for name in loaded_names(ast.parse(_header_test(text)))}
+
+
+def changes_what_is_read(statements: list[ast.stmt], texts: list[str]) -> bool:
+    """Whether statements bind a name, or set an attribute of a name, that expressions read."""
+    read = [node for text in texts for node in ast.walk(ast.parse(text, mode="eval"))]
+    attributes = {node.attr for node in read if isinstance(node, ast.Attribute)}
+    stored = {
+        node.attr
+        for statement in statements
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+    return bool(names_in(*texts) & bound_names(statements) or attributes & stored)
+
+
+def names_bound(text: str) -> set[str]:
+    """Names that a statement, given as text, binds; the header of a compound statement binds none."""
+    return bound_names(ast.parse(_header_test(text)).body)
+
+
+def _header_test(text: str) -> str:
+    return text.removesuffix(":").removeprefix("el").removeprefix("if ") if text.endswith(":") else text
+
+
 def bound_names(statements: list[ast.stmt]) -> set[str]:
     """Names that statements bind."""
     return {
@@ -42,6 +52,12 @@ def bound_names(statements: list[ast.stmt]) -> set[str]:
         for child in ast.walk(statement)
         if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store | ast.Del)
     }
+
+
+def function_names(function: ast.FunctionDef) -> set[str]:
+    """Every name that a function has for itself: its parameters and what it binds."""
+    parameters = {child.arg for child in ast.walk(function.args) if isinstance(child, ast.arg)}
+    return parameters | bound_names(function.body)
 
 
 def only_binds(statement: ast.stmt) -> bool:
@@ -54,6 +70,22 @@ def only_binds(statement: ast.stmt) -> bool:
         case ast.If(body=body, orelse=orelse):
             return all(only_binds(inner) for inner in (*body, *orelse))
     return isinstance(statement, ast.Pass)
+
+
+def assigned_name(statement: ast.stmt) -> str | None:
+    """`x` of `x = ...` and of `x: T = ...`."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr()):
+            return name
+    return None
+
+
+def is_pure(node: ast.expr) -> bool:
+    """Whether an expression only reads names and attributes and compares them: it may be evaluated once more."""
+    allowed = ast.Name | ast.Attribute | ast.Constant | ast.IfExp | ast.Compare | ast.BoolOp | ast.UnaryOp
+    return all(
+        isinstance(child, allowed | ast.expr_context | ast.cmpop | ast.boolop | ast.unaryop) for child in ast.walk(node)
+    )
 
 
 def is_none_assignment(statement: ast.stmt, name: str) -> bool:
@@ -103,6 +135,36 @@ def only_returned(name: str, statements: list[ast.stmt]) -> bool:
             if isinstance(node, ast.ListComp | ast.GeneratorExp) and name in loaded_names(node):
                 return False
     return True
+
+
+def packs(statement: ast.stmt, name: str) -> bool:
+    """`outputs = (name,) + outputs`: a statement that only puts a name into a tuple."""
+    match statement:
+        case ast.Assign(
+            targets=[ast.Name()], value=ast.BinOp(left=ast.Tuple(elts=elements), op=ast.Add(), right=other)
+        ):
+            return any(_is_name(each, name) for each in elements) and isinstance(other, ast.Name)
+    return False
+
+
+def only_packed(name: str, statements: list[ast.stmt]) -> bool:
+    """Whether a tuple is read only to be returned or to be put behind other items."""
+    allowed = {id(part) for statement in statements for node in ast.walk(statement) for part in _handed_on(node)}
+    return all(id(node) in allowed for statement in statements for node in ast.walk(statement) if _is_name(node, name))
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
+
+
+def _handed_on(node: ast.AST) -> list[ast.expr | None]:
+    """What a node gives on as it is: a return its value, a sum (of tuples) both sides."""
+    match node:
+        case ast.Return(value=value):
+            return [value]
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return [left, right]
+    return []
 
 
 def _is_output(call: ast.Call) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from torch.nn.modules import module as nn_module
 from fusegen.kernels.operator import AUTOCAST_KEYS
 from fusegen.runtime import reasons
 from fusegen.runtime.policy import policy
+from fusegen.runtime.projection import Projection
 
 logger = logging.getLogger("fusegen")
 
@@ -39,20 +41,37 @@ _LINEAR_FORWARD = nn.Linear.forward
 _calls: dict[type, Counter[str]] = {}
 
 
-def fusible(module: nn.Module, head: Any, labels: Any, loss: str | None = None) -> bool:
+def fusible(
+    module: nn.Module,
+    head: Any,
+    labels: Any,
+    loss: str | None = None,
+    *,
+    through: dict[str, type[nn.Module]] | None = None,
+    where: Callable[[], bool] | None = None,
+) -> bool:
     """Whether the generated forward of `module` may fuse `head` with its loss in this call.
 
     Args:
         module: the model whose forward runs.
-        head: what the original calls to get the logits.
+        head: what the original calls to get the logits; a path below `module` ("cls.predictions.decoder") where
+            that is the last linear of a composite head.
         labels: what the original asks for before it computes a loss; None refuses without a count.
         loss: the stock loss that `module.loss_function` must be (`ForCausalLMLoss`, `ForMaskedLMLoss`);
             None where the forward computes its cross-entropy itself.
+        through: modules that the original calls and the fused loss passes over: their paths below `module`, and
+            the classes whose source was read.
+        where: a further condition under which alone the fused loss is equal; asked if nothing else refuses.
     """
     if labels is None:
         return False
     refusal = (
-        policy.refusal(module.training) or head_refusal(head) or _loss_refusal(module, loss) or _transform_refusal()
+        policy.refusal(module.training)
+        or _passed_over_refusal(module, through or {})
+        or _head_refusal(module, head, through or {})
+        or _loss_refusal(module, loss)
+        or (None if where is None or where() else reasons.CONDITION)
+        or _transform_refusal()
     )
     _count(type(module), refusal or FUSED)
     return refusal is None
@@ -90,15 +109,50 @@ def head_refusal(head: Any) -> str | None:
         return reasons.HEAD_TYPE
     if _hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head):
         return reasons.HEAD_HOOKS
+    return _weight_refusal(head)
+
+
+def _head_refusal(module: nn.Module, head: Any, through: dict[str, type[nn.Module]]) -> str | None:
+    """`head_refusal` for what a generated forward names: a linear, a weight, or the path of an inner module."""
+    if isinstance(head, Projection):
+        return _weight_refusal(head)
+    if isinstance(head, str):
+        inner = _below(module, head)
+        # The class that was read computes the product itself, from its own weight and bias.
+        return _weight_refusal(inner) if head in through else head_refusal(inner)
+    return head_refusal(head)
+
+
+def _weight_refusal(head: Any) -> str | None:
+    """The code of what keeps weight and bias from being plain tensors on a device that the kernel knows, or None."""
     weight, bias = head.weight, head.bias
     if not _is_plain(weight, 2) or not (bias is None or _is_plain(bias, 1)):
         return reasons.HEAD_WEIGHT
     return None if weight.device.type in _DEVICES else reasons.DEVICE
 
 
-def _hooks(head: nn.Linear) -> int:
-    """How many hooks calling the head would run: its own, and those that are registered for all modules."""
-    own = head.__dict__
+def _passed_over_refusal(module: nn.Module, through: dict[str, type[nn.Module]]) -> str | None:
+    """The code of what keeps a module from doing what its class's source says and nothing else, or None."""
+    for path, cls in through.items():
+        passed = _below(module, path)
+        if type(passed) is not cls or _hooks(passed) or passed.forward != cls.forward.__get__(passed):
+            return reasons.PASSED_OVER
+        if cls.forward.__module__ != cls.__module__:
+            return reasons.PASSED_OVER
+    return None
+
+
+def _below(module: nn.Module, path: str) -> Any:
+    """What stands at a path below a module, None if there is nothing."""
+    found: Any = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def _hooks(module: nn.Module) -> int:
+    """How many hooks calling a module would run: its own, and those that are registered for all modules."""
+    own = module.__dict__
     hooks = (
         own["_forward_pre_hooks"],
         own["_forward_hooks"],

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from fusegen.kernels.linear_cross_entropy.op import linear_cross_entropy
 from fusegen.kernels.linear_cross_entropy.reference import Number, shifted_labels
+from fusegen.runtime.projection import Projection
 
 
 def causal_lm_loss(
     hidden_states: Tensor,
-    head: nn.Linear,
+    head: nn.Linear | Projection,
     labels: Tensor | None,
     vocab_size: int | None,
     num_items_in_batch: Number | None = None,
@@ -80,7 +81,7 @@ def causal_lm_loss(
 
 def masked_lm_loss(
     hidden_states: Tensor,
-    head: nn.Linear,
+    head: nn.Linear | Projection,
     labels: Tensor,
     vocab_size: int | None,
     num_items_in_batch: Number | None = None,
@@ -97,7 +98,7 @@ def masked_lm_loss(
 
 def cross_entropy_loss(
     hidden_states: Tensor,
-    head: nn.Linear,
+    head: nn.Linear | Projection,
     labels: Tensor,
     *,
     vocab_size: int | None = None,
@@ -148,7 +149,7 @@ def cross_entropy_loss(
 
 
 def _aligned_rows(
-    hidden_states: Tensor, head: nn.Linear, labels: Tensor, vocab_size: int | None, valid_vocab: int | None
+    hidden_states: Tensor, head: nn.Linear | Projection, labels: Tensor, vocab_size: int | None, valid_vocab: int | None
 ) -> tuple[Tensor, Tensor]:
     """Hidden states `(N, H)` and labels `(N,)` on one device; raises what the original's view and loss raise."""
     hidden_states = hidden_states.flatten(0, -2)

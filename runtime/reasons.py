@@ -17,6 +17,8 @@ LOSS_FUNCTION = "FG515"
 TUPLE = "FG516"
 DEVICE = "FG517"
 TRANSFORM = "FG518"
+PASSED_OVER = "FG520"
+CONDITION = "FG519"
 
 REASONS = {
     DRIFT: "the installed modeling file is not the one that this forward was generated from",
@@ -31,4 +33,6 @@ REASONS = {
     TUPLE: "a tuple was asked for (return_dict=False), whose logits have a place",
     DEVICE: "no backend of the kernel knows the head's device",
     TRANSFORM: "a transform of torch.func or forward-mode differentiation is active, and the kernel has no rule for it",
+    PASSED_OVER: "a module that the fused loss passes over is not of the class that was read, or has hooks",
+    CONDITION: "a condition under which alone the fused loss is equal does not hold (see `where` in the forward)",
 }

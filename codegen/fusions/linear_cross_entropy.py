@@ -222,7 +222,7 @@ def _verdict(
     refusal = _first_refusal(found, refusals, uses) or _overwritten(found, walked)
     first = next((each.record.call for each in found if isinstance(each.chain, Chain)), None)
     call = first or (found[0].record.call if found else refusals[0][0].call)
-    guards = [*dict.fromkeys([*(guard for each in found for guard in _guards(each, reading)), *uses.guards])]
+    guards = [*dict.fromkeys([*(guard for each in found for guard in guards_of(each, reading)), *uses.guards])]
     return Site(
         **_place(block, call.node, file),
         verdict=REJECT if refusal else MATCH,
@@ -320,7 +320,7 @@ def _is_mask(step: Step) -> bool:
     return step.op == "token_select" and not isinstance(step.arguments[0][1], Slice)
 
 
-def _guards(each: Found, reading: Reading) -> list[str]:
+def guards_of(each: Found, reading: Reading) -> list[str]:
     """Conditions of the chain, and that the width which the loss names is the head's."""
     if not isinstance(each.chain, Chain):
         return []

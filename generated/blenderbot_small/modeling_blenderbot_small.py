@@ -22,7 +22,9 @@ import torch
 
 from transformers.models.blenderbot_small import modeling_blenderbot_small as _source
 from transformers.models.blenderbot_small.modeling_blenderbot_small import (
+    BaseModelOutputWithPastAndCrossAttentions,
     Cache,
+    CausalLMOutputWithCrossAttentions,
     CrossEntropyLoss,
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
@@ -31,6 +33,7 @@ from transformers.models.blenderbot_small.modeling_blenderbot_small import (
     auto_docstring,
     logger,
     shift_tokens_right,
+    slice_logits_to_keep,
 )
 
 from fusegen.runtime import can_return_tuple, cross_entropy_loss, fusible
@@ -123,7 +126,7 @@ class BlenderbotSmallForConditionalGeneration(_source.BlenderbotSmallForConditio
             **kwargs,
         )
 
-        if fusible(self, self.lm_head, labels) and self.config.vocab_size == self.lm_head.out_features:
+        if fusible(self, self.lm_head, labels, where=lambda: self.config.vocab_size == self.lm_head.out_features):
             lm_logits = None
             masked_lm_loss = cross_entropy_loss(
                 outputs[0],
@@ -156,3 +159,81 @@ class BlenderbotSmallForConditionalGeneration(_source.BlenderbotSmallForConditio
 
 
 # Copied from transformers.models.bart.modeling_bart.BartDecoderWrapper with Bart->BlenderbotSmall
+
+
+class BlenderbotSmallForCausalLM(_source.BlenderbotSmallForCausalLM):
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | CausalLMOutputWithCrossAttentions:
+        r"""
+        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Labels for computing the language modeling loss. Indices should either be in `[0, ...,
+            config.vocab_size]` or -100 (see `input_ids` docstring). Tokens with indices set to `-100` are ignored
+            (masked), the loss is only computed for the tokens with labels in `[0, ..., config.vocab_size]`.
+
+            The labels are **not shifted** inside the model. `labels[..., i]` is the target for `logits[..., i, :]`,
+            so for next-token prediction the labels must already be shifted one position to the left relative to
+            `input_ids`.
+
+        Example:
+
+        ```python
+        >>> from transformers import AutoTokenizer, BlenderbotSmallForCausalLM
+
+        >>> tokenizer = AutoTokenizer.from_pretrained("facebook/blenderbot_small-90M")
+        >>> model = BlenderbotSmallForCausalLM.from_pretrained("facebook/blenderbot_small-90M")
+        >>> assert model.config.is_decoder, f"{model.__class__} has to be configured as a decoder."
+        >>> inputs = tokenizer("Hello, my dog is cute", return_tensors="pt")
+        >>> outputs = model(**inputs)
+
+        >>> logits = outputs.logits
+        >>> expected_shape = [1, inputs.input_ids.shape[-1], model.config.vocab_size]
+        >>> list(logits.shape) == expected_shape
+        True
+        ```"""
+
+        outputs: BaseModelOutputWithPastAndCrossAttentions = self.model.decoder(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=encoder_attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+
+        hidden_states = outputs[0]
+        hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
+        if fusible(self, self.lm_head, labels):
+            logits = None
+            loss = cross_entropy_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size)
+        else:
+            logits = self.lm_head(hidden_states)
+
+            loss = None
+            if labels is not None:
+                labels = labels.to(logits.device)
+                loss_fct = CrossEntropyLoss()
+                loss = loss_fct(logits.view(-1, self.config.vocab_size), labels.view(-1))
+
+        return CausalLMOutputWithCrossAttentions(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            cross_attentions=outputs.cross_attentions,
+        )

@@ -103,7 +103,13 @@ class CanaryForConditionalGeneration(_source.CanaryForConditionalGeneration):
             use_cache=use_cache,
             **kwargs,
         )
-        if fusible(self, self.proj_out, labels, loss="ForCausalLMLoss") and self.config.vocab_size == self.proj_out.out_features:
+        if fusible(
+            self,
+            self.proj_out,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.config.vocab_size == self.proj_out.out_features,
+        ):
             shift_labels = kwargs.pop("shift_labels", labels)
             logits = None
             loss = causal_lm_loss(

@@ -25,13 +25,65 @@ from transformers.models.electra.modeling_electra import (
     BaseModelOutputWithPastAndCrossAttentions,
     Cache,
     CausalLMOutputWithCrossAttentions,
+    MaskedLMOutput,
     TransformersKwargs,
     Unpack,
     auto_docstring,
+    nn,
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+
+
+class ElectraForMaskedLM(_source.ElectraForMaskedLM):
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor] | MaskedLMOutput:
+        generator_hidden_states = self.electra(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            return_dict=True,
+            **kwargs,
+        )
+        generator_sequence_output = generator_hidden_states[0]
+
+        prediction_scores = self.generator_predictions(generator_sequence_output)
+        if fusible(self, self.generator_lm_head, labels):
+            loss = cross_entropy_loss(
+                prediction_scores,
+                self.generator_lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+            )
+            prediction_scores = None
+        else:
+            prediction_scores = self.generator_lm_head(prediction_scores)
+
+            loss = None
+            # Masked language modeling softmax layer
+            if labels is not None:
+                loss_fct = nn.CrossEntropyLoss()  # -100 index = padding token
+                loss = loss_fct(prediction_scores.view(-1, self.config.vocab_size), labels.view(-1))
+
+        return MaskedLMOutput(
+            loss=loss,
+            logits=prediction_scores,
+            hidden_states=generator_hidden_states.hidden_states,
+            attentions=generator_hidden_states.attentions,
+        )
 
 
 class ElectraForCausalLM(_source.ElectraForCausalLM):

@@ -25,6 +25,7 @@ from transformers.models.inkling2.modeling_inkling2 import (
     BaseModelOutputWithPooling,
     Cache,
     Inkling2CausalLMOutputWithPast,
+    Inkling2Softcap,
     TransformersKwargs,
     Unpack,
     auto_docstring,
@@ -85,7 +86,7 @@ class Inkling2ForCausalLM(_source.Inkling2ForCausalLM):
         )
 
         hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss", through={"logit_softcap": Inkling2Softcap}):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,
@@ -190,7 +191,7 @@ class Inkling2ForConditionalGeneration(_source.Inkling2ForConditionalGeneration)
 
         text_config = self.config.text_config
         hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss", through={"logit_softcap": Inkling2Softcap}):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

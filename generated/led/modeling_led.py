@@ -159,7 +159,7 @@ class LEDForConditionalGeneration(_source.LEDForConditionalGeneration):
             output_hidden_states=output_hidden_states,
             return_dict=return_dict,
         )
-        if fusible(self, self.lm_head, labels) and self.config.vocab_size == self.lm_head.out_features:
+        if fusible(self, self.lm_head, labels, where=lambda: self.config.vocab_size == self.lm_head.out_features):
             lm_logits = None
             masked_lm_loss = cross_entropy_loss(
                 outputs[0],

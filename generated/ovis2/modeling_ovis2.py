@@ -87,7 +87,13 @@ class Ovis2ForConditionalGeneration(_source.Ovis2ForConditionalGeneration):
 
         hidden_states = outputs[0]
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss") and self.config.text_config.vocab_size == self.lm_head.out_features:
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.config.text_config.vocab_size == self.lm_head.out_features,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

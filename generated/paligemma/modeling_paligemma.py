@@ -104,7 +104,7 @@ class PaliGemmaForConditionalGeneration(_source.PaliGemmaForConditionalGeneratio
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                softcap=getattr(self.config.get_text_config(), 'final_logit_softcapping', None),
+                softcap=getattr(self.config.get_text_config(), "final_logit_softcapping", None),
                 **kwargs,
             )
         else:

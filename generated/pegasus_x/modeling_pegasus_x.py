@@ -94,7 +94,7 @@ class PegasusXForConditionalGeneration(_source.PegasusXForConditionalGeneration)
             use_cache=use_cache,
             **kwargs,
         )
-        if fusible(self, self.lm_head, labels) and self.config.vocab_size == self.lm_head.out_features:
+        if fusible(self, self.lm_head, labels, where=lambda: self.config.vocab_size == self.lm_head.out_features):
             lm_logits = None
             masked_lm_loss = cross_entropy_loss(
                 outputs.last_hidden_state,

@@ -21,9 +21,12 @@
 
 from transformers.models.qwen3_omni_moe import modeling_qwen3_omni_moe as _source
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
+    BaseModelOutputWithPast,
     BaseModelOutputWithPooling,
+    CausalLMOutputWithPast,
     MoeCausalLMOutputWithPast,
     MoeModelOutputWithPast,
+    Qwen3OmniMoeTalkerCodePredictorOutputWithPast,
     Qwen3OmniMoeTalkerOutputWithPast,
     auto_docstring,
     load_balancing_loss_func,
@@ -165,6 +168,71 @@ class Qwen3OmniMoeThinkerForConditionalGeneration(_source.Qwen3OmniMoeThinkerFor
         )
 
 
+class Qwen3OmniMoeTalkerCodePredictorModelForConditionalGeneration(_source.Qwen3OmniMoeTalkerCodePredictorModelForConditionalGeneration):
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        position_ids=None,
+        past_key_values=None,
+        inputs_embeds=None,
+        labels=None,
+        use_cache=None,
+        generation_steps=None,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        r"""
+        generation_steps (`int`):
+            generation step of code predictor, 0..num_code_groups-1
+        """
+
+        # Prefill stage
+        if inputs_embeds is not None and inputs_embeds.shape[1] > 1:
+            generation_steps = inputs_embeds.shape[1] - 2  # hidden & layer 0
+        # Generation stage
+        else:
+            inputs_embeds = self.model.get_input_embeddings()[generation_steps - 1](input_ids)
+
+        # decoder outputs consists of (dec_features, layer_state, dec_hidden, dec_attn)
+        outputs: BaseModelOutputWithPast = self.model(
+            input_ids=None,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+
+        hidden_states = outputs.last_hidden_state
+        if fusible(self, self.lm_head[generation_steps], labels, loss="ForCausalLMLoss"):
+            logits = None
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head[generation_steps],
+                labels,
+                vocab_size=self.config.vocab_size,
+                **kwargs,
+            )
+        else:
+            logits = self.lm_head[generation_steps](hidden_states)
+
+            loss = None
+            if labels is not None:
+                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+
+        return Qwen3OmniMoeTalkerCodePredictorOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            generation_steps=generation_steps + 1,
+        )
+
+
 class Qwen3OmniMoeTalkerForConditionalGeneration(_source.Qwen3OmniMoeTalkerForConditionalGeneration):
     @can_return_tuple
     @auto_docstring
@@ -237,7 +305,13 @@ class Qwen3OmniMoeTalkerForConditionalGeneration(_source.Qwen3OmniMoeTalkerForCo
         )
 
         hidden_states = outputs.last_hidden_state
-        if fusible(self, self.codec_head, labels, loss="ForCausalLMLoss") and self.config.vocab_size == self.codec_head.out_features:
+        if fusible(
+            self,
+            self.codec_head,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.config.vocab_size == self.codec_head.out_features,
+        ):
             logits = None
             loss = causal_lm_loss(hidden_states, self.codec_head, labels, vocab_size=self.config.vocab_size, **kwargs)
         else:

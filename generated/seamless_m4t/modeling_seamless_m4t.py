@@ -82,7 +82,7 @@ class SeamlessM4TTextToUnitForConditionalGeneration(_source.SeamlessM4TTextToUni
             use_cache=use_cache,
             **kwargs,
         )
-        if fusible(self, self.lm_head, labels) and self.config.vocab_size == self.lm_head.out_features:
+        if fusible(self, self.lm_head, labels, where=lambda: self.config.vocab_size == self.lm_head.out_features):
             lm_logits = None
             masked_lm_loss = cross_entropy_loss(outputs[0], self.lm_head, labels, vocab_size=self.config.vocab_size)
         else:

@@ -80,7 +80,13 @@ class VibeVoiceForConditionalGeneration(_source.VibeVoiceForConditionalGeneratio
 
         hidden_states = outputs.last_hidden_state
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss") and self.config.vocab_size == self.lm_head.out_features:
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.config.vocab_size == self.lm_head.out_features,
+        ):
             logits = None
             loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
         else:

@@ -68,6 +68,20 @@ def test_a_match_that_cannot_be_emitted_says_why(write_tree: Callable[..., Path]
     assert "needed after the loss" in json.loads(result.files[MANIFEST])["not_emitted"][0]["reason"]
 
 
+def test_a_class_whose_forward_asks_for_it_stands_for_the_original(write_tree: Callable[..., Path], tree: Path) -> None:
+    text = (tree / "models/llama/modeling_llama.py").read_text()
+    assert "self.model(" in text
+    root = write_tree(
+        {"models/llama/modeling_llama.py": text.replace("self.model(", "super().forward("), "__init__.py": ""},
+        into=tree.parents[1] / "super",
+    )
+    result = emit(open_source(str(root)), "1", jobs=1)
+    module = result.files["llama/modeling_llama.py"]
+    assert "@stands_for_original\nclass LlamaForCausalLM(_source.LlamaForCausalLM):" in module
+    assert "from fusegen.runtime import causal_lm_loss, fusible, stands_for_original" in module
+    assert "stands_for_original" not in emit(open_source(str(tree)), "1", jobs=1).files["llama/modeling_llama.py"]
+
+
 def test_what_is_beside_the_modules_says_what_was_found(emission: Emission) -> None:
     report = json.loads(emission.files["report.json"])
     jsonschema.validate(report, json.loads(SCHEMA.read_text(encoding="utf-8")))
@@ -243,7 +257,7 @@ METHOD = '''\
 
 @pytest.mark.parametrize(("start", "stop"), [(1, 1), (1, 2), (2, 2)])
 def test_unsplice_gives_every_byte_back(start: int, stop: int) -> None:
-    spliced = splice(METHOD, start, stop, "if fusible(self):\n    z = 1\nelse:\n    pass\n")
+    spliced = splice(METHOD, (), start, stop, "if fusible(self):\n    z = 1\nelse:\n    pass\n")
     assert spliced != METHOD
     assert "        if fusible(self):\n            z = 1\n        else:\n" in spliced
     assert unsplice(spliced) == METHOD
@@ -252,7 +266,7 @@ def test_unsplice_gives_every_byte_back(start: int, stop: int) -> None:
 @pytest.mark.parametrize("text", ["    x = 1\n", "    def f(self): a = 1; b = 2\n", "    def f(self:\n"])
 def test_what_is_no_plain_method_is_refused(text: str) -> None:
     with pytest.raises(SpliceError):
-        splice(text, 0, 0, "if fusible(self):\n    z = 1\nelse:\n    pass\n")
+        splice(text, (), 0, 0, "if fusible(self):\n    z = 1\nelse:\n    pass\n")
 
 
 def test_unsplice_needs_a_fused_branch() -> None:

@@ -111,8 +111,8 @@ def test_a_later_statement_on_the_loss_is_kept() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [
-        # A return between head and loss would be lost in the fused branch.
-        ("loss = None", "if flag:\n    return logits\nloss = None", "FG601"),
+        # A return between head and loss that cannot be asked for before would be lost in the fused branch.
+        ("loss = None", "if self.model.done(input_ids):\n    return logits\nloss = None", "FG601"),
         # The labels may be None after this, which the guard at the head does not see.
         ("loss = None", "labels = self.model.labels(labels)\nloss = None", "FG601"),
         ("loss = None", NOTE, "FG601"),
@@ -128,16 +128,107 @@ def test_a_later_statement_on_the_loss_is_kept() -> None:
             "return tuple(v for v in (loss, logits) if v is not None)",
             "FG602",
         ),
-        ("if labels is not None:", "if labels is not None and flag:", "FG601"),
-        ("if labels is not None:", "if flag or labels is not None:", "FG601"),
+        ("if labels is not None:", "if labels is not None and self.model.done():", "FG601"),
+        ("if labels is not None:", "if labels is not None and (count := 1):", "FG601"),
+        # The fused call would read what the branch has bound again, or call what the function has by that name.
+        ("loss = None", "hidden_states = self.model.norm(hidden_states)\nloss = None", "FG602"),
+        ("loss = None", "causal_lm_loss = self.model.aux\nloss = None", "FG604"),
+        # An attribute that the condition reads is set in between.
+        ("loss = None\nif labels is not None:", "self.ready = flag\nif labels is not None and self.ready:", "FG601"),
+        # The condition is another one by the time that the loss asks for it.
+        (
+            "loss = None\nif labels is not None:",
+            "loss = None\nflag = input_ids\nif labels is not None and flag:",
+            "FG601",
+        ),
         (f"    {LOSS}", f"    {LOSS}\nelse:\n    self.x = 1", "FG601"),
-        ("hidden_states = self.model(input_ids)[0]", "hidden_states = super().forward(input_ids)[0]", "FG606"),
     ],
 )
 def test_what_one_branch_cannot_express_is_refused(old: str, new: str, code: str | None) -> None:
     assert old in PLAIN
     result, _ = planned(PLAIN.replace(old, new))
     assert (result.code if isinstance(result, PlanRefusal) else None) == code
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "condition"),
+    [
+        ("loss = None", "if flag:\n    return logits\nloss = None", "not flag and fusible("),
+        ("if labels is not None:", "if labels is not None and flag:", "labels is not None and flag and fusible("),
+        ("if labels is not None:", "if flag or labels is not None:", "(flag or labels is not None) and fusible("),
+    ],
+)
+def test_what_the_loss_is_asked_for_by_is_asked_first(old: str, new: str, condition: str) -> None:
+    _, function = planned(PLAIN.replace(old, new))
+    assert f"        if {condition}self, self.lm_head, labels, loss=" in function
+
+
+def test_labels_that_are_bound_after_the_head_are_asked_for_as_they_will_be() -> None:
+    bound = "labels = labels if flag is None else flag.labels\nloss = None"
+    _, function = planned(PLAIN.replace("loss = None", bound))
+    assert "fusible(self, self.lm_head, labels if flag is None else flag.labels, loss=" in function
+    assert function.count("labels = labels if flag is None else flag.labels\n") == 2
+
+
+SHIFT = """\
+    shift_logits = logits[..., :-1, :].contiguous()
+    shift_labels = labels[..., 1:].contiguous()
+    loss_fct = CrossEntropyLoss()
+    loss = loss_fct(shift_logits.view(-1, self.config.vocab_size), shift_labels.view(-1))"""
+
+
+def test_rows_are_chosen_on_the_hidden_states() -> None:
+    _, function = planned(PLAIN.replace(f"    {LOSS}", SHIFT))
+    branch = fused_branch(function)
+    assert "shift_hidden_states = hidden_states[..., :-1, :].contiguous()" in branch
+    assert "shift_hidden_states,self.lm_head,shift_labels," in "".join(branch.split("cross_entropy_loss(")[1].split())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        # Rows of other hidden states than those that went into the head.
+        ("loss = None", "hidden_states = self.model.norm(hidden_states)\nloss = None", "FG602"),
+        # The dtype of hidden states is another one under autocast.
+        ("labels[..., 1:].contiguous()", "labels[..., 1:].to(logits.dtype).long()", "FG604"),
+        # The new name is one that the function has already.
+        ("loss = None", "shift_hidden_states = self.model.aux\nloss = None", "FG604"),
+    ],
+)
+def test_rows_that_would_be_others_are_not_chosen(old: str, new: str, code: str) -> None:
+    result, _ = planned(PLAIN.replace(f"    {LOSS}", SHIFT).replace(old, new))
+    assert isinstance(result, PlanRefusal)
+    assert result.code == code
+
+
+def test_hidden_states_that_have_the_name_of_the_logits_live_until_the_loss() -> None:
+    body = PLAIN.replace("hidden_states = self.model", "logits = self.model").replace("(hidden_states)", "(logits)")
+    _, function = planned(body)
+    branch = fused_branch(function)
+    assert branch.index("causal_lm_loss(logits, self.lm_head") < branch.index("logits = None")
+
+
+def test_a_criterion_that_another_loss_needs_as_well_stays() -> None:
+    body = PLAIN.replace(
+        LOSS,
+        "loss_fct = CrossEntropyLoss()\n"
+        "    loss = loss_fct(logits.view(-1, self.config.vocab_size), labels.view(-1))\n"
+        "    loss = loss + loss_fct(self.model.pooled, flag)",
+    )
+    _, function = planned(body)
+    branch = fused_branch(function)
+    assert branch.index("loss_fct = CrossEntropyLoss()") < branch.index("loss + loss_fct(self.model.pooled, flag)")
+
+
+def test_zero_argument_super_and_the_class_cell_are_planned_for() -> None:
+    plain, _ = planned(PLAIN)
+    for text in ("super().forward(input_ids)[0]", "__class__.compute(input_ids)[0]"):
+        result, function = planned(PLAIN.replace("self.model(input_ids)[0]", text))
+        assert isinstance(result, Plan)
+        assert result.needs_class
+        assert function.count(text) == 1
+    assert isinstance(plain, Plan)
+    assert not plain.needs_class
 
 
 def test_a_name_taken_from_the_logits_is_never_silently_none() -> None:

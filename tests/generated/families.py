@@ -83,6 +83,28 @@ def audio_batch() -> dict[str, Any]:
     }
 
 
+def visual_batch() -> dict[str, Any]:
+    visual = torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(0))
+    return {
+        "input_ids": tokens(2, 10),
+        "attention_mask": torch.ones(2, 10),
+        "visual_embeds": visual,
+        "visual_attention_mask": torch.ones(2, 3),
+        "labels": labelled(2, 13),
+    }
+
+
+def entity_batch() -> dict[str, Any]:
+    positions = torch.full((2, 3, 4), -1)
+    positions[..., 0] = torch.tensor([1, 4, 7])
+    return text_batch() | {
+        "entity_ids": tokens(2, 3, seed=4),
+        "entity_position_ids": positions,
+        "entity_attention_mask": torch.ones(2, 3, dtype=torch.long),
+        "entity_labels": tokens(2, 3, seed=5),
+    }
+
+
 @dataclass(frozen=True)
 class Family:
     """A class, its configuration, and what it is called with."""
@@ -100,7 +122,9 @@ class Family:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-            model.get_output_embeddings().weight.mul_(10)
+            head = model.get_output_embeddings()
+            if head is not None:
+                head.weight.mul_(10)
             if getattr(model, "final_logits_bias", None) is not None:
                 model.final_logits_bias.normal_()
         return model.train()
@@ -109,7 +133,46 @@ class Family:
         return self.name
 
 
+@dataclass(frozen=True)
+class Several:
+    """A family with its fused calls by class, and the fields of its output that are None then."""
+
+    family: Family
+    fused: dict[str, int]
+    cleared: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.family.name
+
+
 MOE = {"num_local_experts": 4, "num_experts_per_tok": 2}
+ENCODER = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 32,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "pad_token_id": 0,
+}
+GPT2 = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 32, "attn_pdrop": 0.0}
+T5GEMMA = TEXT | {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 5.0, "dropout_rate": 0.0}
+MOBILE = ENCODER | {"embedding_size": 16, "intra_bottleneck_size": 32, "true_hidden_size": 32}
+PERCEIVER = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "d_latents": 32,
+    "num_latents": 8,
+    "num_blocks": 1,
+    "num_self_attends_per_block": 1,
+    "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 4,
+    "attention_probs_dropout_prob": 0.0,
+    "max_position_embeddings": 10,
+}
+XLM = {"vocab_size": VOCABULARY, "emb_dim": 32, "n_layers": 2, "n_heads": 4, "dropout": 0.0, "attention_dropout": 0.0}
 FAMILIES = [
     Family("LlamaForCausalLM", "LlamaConfig", TEXT),
     Family("Gemma2ForCausalLM", "Gemma2Config", TEXT | {"final_logit_softcapping": 2.0}),
@@ -264,6 +327,50 @@ FAMILIES = [
         "XLNetConfig",
         {"vocab_size": VOCABULARY, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48, "dropout": 0.0},
     ),
+    # A composite head: through two modules, in statements of its own, with a bias behind it, with one linear only.
+    Family("BertForMaskedLM", "BertConfig", ENCODER),
+    Family("RobertaForCausalLM", "RobertaConfig", ENCODER | {"is_decoder": True, "max_position_embeddings": 64}),
+    Family("EsmForMaskedLM", "EsmConfig", ENCODER | {"mask_token_id": 3, "position_embedding_type": "rotary"}),
+    Family("T5GemmaForConditionalGeneration", "T5GemmaConfig", {"encoder": T5GEMMA, "decoder": T5GEMMA}),
+    # Hidden states under the name of the logits; rows chosen after the head.
+    Family("ElectraForMaskedLM", "ElectraConfig", ENCODER | {"embedding_size": 32}),
+    Family("BlipTextLMHeadModel", "BlipTextConfig", ENCODER | {"encoder_hidden_size": 32, "is_decoder": True}),
+]
+
+# Several losses or conditions, or a head in a class of its own: what is counted as fused, and what is cleared.
+SEVERAL = [
+    Several(
+        Family("BertForPreTraining", "BertConfig", ENCODER, extra={"next_sentence_label": torch.tensor([0, 1])}),
+        {"BertForPreTraining": 1},
+        ("prediction_logits",),
+    ),
+    Several(
+        Family("VisualBertForPreTraining", "VisualBertConfig", ENCODER | {"visual_embedding_dim": 16}, visual_batch),
+        {"VisualBertForPreTraining": 1},
+        ("prediction_logits",),
+    ),
+    Several(
+        Family("GPT2DoubleHeadsModel", "GPT2Config", GPT2, extra={"mc_token_ids": torch.tensor([3, 9])}),
+        {"GPT2DoubleHeadsModel": 1},
+        ("logits",),
+    ),
+    Several(
+        Family(
+            "LukeForMaskedLM",
+            "LukeConfig",
+            ENCODER | {"entity_vocab_size": VOCABULARY, "entity_emb_size": 16, "max_position_embeddings": 64},
+            entity_batch,
+        ),
+        {"LukeForMaskedLM": 2},
+        ("logits", "entity_logits"),
+    ),
+    Several(Family("XLMWithLMHeadModel", "XLMConfig", XLM), {"XLMPredLayer": 1}, ("logits",)),
+    Several(
+        Family("DebertaForMaskedLM", "DebertaConfig", ENCODER | {"legacy": True}), {"DebertaForMaskedLM": 1}, ("logits",)
+    ),
+    # Heads that are no linear: two weights put together, the weight of an embedding.
+    Several(Family("MobileBertForMaskedLM", "MobileBertConfig", MOBILE), {"MobileBertForMaskedLM": 1}, ("logits",)),
+    Several(Family("PerceiverForMaskedLM", "PerceiverConfig", PERCEIVER), {"PerceiverForMaskedLM": 1}, ("logits",)),
 ]
 # Not emitted yet: to be moved into FAMILIES once its class is in the manifest.
 FAMILIES_TO_COME = [

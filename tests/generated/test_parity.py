@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from families import FAMILIES, Family, tokens
+from families import FAMILIES, SEVERAL, Family, Several, tokens
 
 from fusegen.runtime import coverage, fused, install
 
@@ -71,6 +71,32 @@ def test_training_is_the_same_without_logits(family: Family) -> None:
     assert type(output) is type(step[0])
     assert output.logits is None
     assert set(step[0].keys()) - {"logits"} == set(output.keys())
+
+
+@pytest.mark.parametrize("several", SEVERAL, ids=str)
+def test_a_loss_among_others_is_the_same(several: Several) -> None:
+    family = several.family
+    model, batch = family.build(), family.batch() | family.extra
+    step, evaluation = trained(model, batch), evaluated(model, batch)
+    install()
+    output = assert_same_step(model, batch, step)
+    assert {name.rpartition(".")[2]: counts for name, counts in coverage().items()} == {
+        name: {"fused": count} for name, count in several.fused.items()
+    }
+    assert all(output[name] is None for name in several.cleared if name in output)
+    assert set(step[0].keys()) - set(several.cleared) == set(output.keys())
+    again = evaluated(model, batch)
+    assert all(torch.equal(again[name], evaluation[name]) for name in ("loss", *several.cleared))
+
+
+def test_a_loss_that_is_not_asked_for_leaves_the_logits_alone() -> None:
+    family = SEVERAL[0].family
+    model, batch = family.build(), family.batch()
+    install()
+    output = called(model, batch)
+    assert output.loss is None
+    assert output.prediction_logits is not None
+    assert not coverage()
 
 
 @each_family

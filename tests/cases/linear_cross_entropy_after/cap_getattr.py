@@ -9,7 +9,7 @@ class BirdForCausalLM:
                 self.lm_head,
                 labels,
                 vocab_size=self.vocab_size,
-                softcap=getattr(self.config, 'cap', None),
+                softcap=getattr(self.config, "cap", None),
                 **kwargs,
             )
         else:

@@ -1,7 +1,7 @@
 class BirdForCausalLM:
     def forward(self, input_ids=None, labels=None, **kwargs):
         hidden_states = self.model(input_ids)[0]
-        if fusible(self, self.lm_head, labels):
+        if fusible(self, self.lm_head, labels, through={"loss_fct": nn.CrossEntropyLoss}):
             logits = None
             loss = cross_entropy_loss(
                 hidden_states,

@@ -1,7 +1,7 @@
 class BirdForCausalLM:
     def forward(self, input_ids=None, labels=None, **kwargs):
         hidden_states = self.model(input_ids)[0]
-        if fusible(self, self.lm_head, labels):
+        if fusible(self, self.lm_head, labels, where=lambda: type(self.loss_fcts["ce"]) is nn.CrossEntropyLoss):
             logits = None
             loss = cross_entropy_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size)
         else:

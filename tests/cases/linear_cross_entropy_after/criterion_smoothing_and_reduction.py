@@ -1,1 +1,20 @@
-# BirdForCausalLM: not emitted, FG604 at 26: `reduction` of the criterion cannot be written down
+class BirdForCausalLM:
+    def forward(self, input_ids=None, labels=None, reduction="mean", **kwargs):
+        hidden_states = self.model(input_ids)[0]
+        if fusible(self, self.lm_head, labels):
+            logits = None
+            loss = cross_entropy_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                reduction=reduction,
+                label_smoothing=self.config.label_smoothing,
+            )
+        else:
+            logits = self.lm_head(hidden_states)
+            loss = None
+            if labels is not None:
+                loss_fct = CrossEntropyLoss(reduction=reduction, label_smoothing=self.config.label_smoothing)
+                loss = loss_fct(logits.view(-1, self.vocab_size), labels.view(-1))
+        return CausalLMOutputWithPast(loss=loss, logits=logits)

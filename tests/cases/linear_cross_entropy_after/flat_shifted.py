@@ -1,1 +1,12 @@
-# BirdForCausalLM: not emitted, FG604 at 24: labels that are flat-shifted need rows chosen on both sides
+class BirdForCausalLM:
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden_states = self.model(input_ids)[0]
+        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+            logits = None
+            loss = causal_lm_loss(hidden_states, self.lm_head, labels.view(-1), vocab_size=self.vocab_size, **kwargs)
+        else:
+            logits = self.lm_head(hidden_states)
+            loss = None
+            if labels is not None:
+                loss = self.loss_function(logits.view(-1, self.vocab_size), labels.view(-1), self.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(loss=loss, logits=logits)

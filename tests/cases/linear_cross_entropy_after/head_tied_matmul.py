@@ -1,1 +1,1 @@
-# BirdForMaskedLM: not emitted, FG603 at 26: the head is a module with more than one linear in it
+# BirdForMaskedLM: not emitted, FG603 at 26: the logits are a product that the function itself makes with a weight

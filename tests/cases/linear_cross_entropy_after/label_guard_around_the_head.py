@@ -1,1 +1,1 @@
-# BirdForCausalLM: not emitted, FG601 at 23: head and loss are not statements of one run in the body
+# BirdForCausalLM: not emitted, FG601 at 23: the loss is not under a condition that can be asked before the head runs
