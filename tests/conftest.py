@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Tensors here are tiny: threads that wait for each other cost more than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run of CI: a change is judged by what it changed. Elsewhere they vary.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):

@@ -372,20 +372,3 @@ SEVERAL = [
     Several(Family("MobileBertForMaskedLM", "MobileBertConfig", MOBILE), {"MobileBertForMaskedLM": 1}, ("logits",)),
     Several(Family("PerceiverForMaskedLM", "PerceiverConfig", PERCEIVER), {"PerceiverForMaskedLM": 1}, ("logits",)),
 ]
-# Not emitted yet: to be moved into FAMILIES once its class is in the manifest.
-FAMILIES_TO_COME = [
-    Family(
-        "BertForMaskedLM",
-        "BertConfig",
-        {
-            "vocab_size": VOCABULARY,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 64,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        },
-    ),
-]
