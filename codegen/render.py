@@ -19,12 +19,18 @@ _BUILTINS = frozenset(dir(builtins))
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The modeling file that a generated module comes from."""
+    """The modeling file that a generated module comes from. A module outside of any package has the package ""."""
 
     package: str
     version: str
     file: str
     sha256: str
+
+    @property
+    def module(self) -> str:
+        """The dotted name under which the file is imported."""
+        inside = self.file.removesuffix(".py").replace("/", ".")
+        return f"{self.package}.{inside}" if self.package else inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
     free = sorted(
         {name for rendered in classes for name in _free_names(rendered.function)} - set(runtime), key=_import_order
     )
-    module = original.file.removesuffix(".py")
+    source_package, _, source_module = original.module.rpartition(".")
     return (
         _template("module.py.j2").render(
             version=version,
@@ -87,8 +93,8 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
             sha256=original.sha256,
             licence=_licence(index.text),
             needs_torch="torch" in free,
-            source_package=f"{original.package}.{module.rsplit('/', 1)[0].replace('/', '.')}",
-            source_module=module.rsplit("/", 1)[1],
+            source_package=source_package,
+            source_module=source_module,
             names=[name for name in free if name != "torch"],
             runtime_names=runtime,
             classes=classes,

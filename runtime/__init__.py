@@ -1,13 +1,16 @@
 """What generated forwards stand on at run time. Needs torch, and nothing of the static half."""
 
+from fusegen.runtime.audit import audit
+from fusegen.runtime.canonical import register_canonical, structural_hash, unregister_canonical
 from fusegen.runtime.guards import coverage, fusible
-from fusegen.runtime.install import InstallError, InstallReport, install, uninstall
+from fusegen.runtime.install import fused, install, uninstall
 from fusegen.runtime.losses import causal_lm_loss, cross_entropy_loss, masked_lm_loss
-from fusegen.runtime.policy import fused
+from fusegen.runtime.outcomes import InstallError, InstallReport
 
 __all__ = [
     "InstallError",
     "InstallReport",
+    "audit",
     "causal_lm_loss",
     "coverage",
     "cross_entropy_loss",
@@ -15,5 +18,8 @@ __all__ = [
     "fusible",
     "install",
     "masked_lm_loss",
+    "register_canonical",
+    "structural_hash",
     "uninstall",
+    "unregister_canonical",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 CHOICES = ("training", "always", "never")
@@ -63,8 +63,3 @@ def checked_choice(fuse: str, name: str) -> str:
 
 
 policy = Policy()
-
-
-def fused(*, fuse: str = "always") -> AbstractContextManager[None]:
-    """A block in which `fuse` decides, in this thread: `with fused(): loss = model(**batch).loss`."""
-    return policy.override(fuse)

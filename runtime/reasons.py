@@ -9,6 +9,9 @@ DRIFT = "FG501"
 CONFLICT = "FG502"
 MISSING = "FG503"
 BROKEN = "FG504"
+UNVERIFIED = "FG505"
+SIGNATURE = "FG506"
+UNREADABLE = "FG507"
 POLICY = "FG511"
 HEAD_TYPE = "FG512"
 HEAD_HOOKS = "FG513"
@@ -20,9 +23,15 @@ REASONS = {
     CONFLICT: "somebody else has patched the method already",
     MISSING: "the installed package has no such file, class or method",
     BROKEN: "the generated module cannot be imported",
+    UNVERIFIED: "strict asks for a forward that `fusegen verify --record` has verified for the installed version",
+    SIGNATURE: "the registered forward cannot be called like the original",
+    UNREADABLE: "no forward can be generated from the source of the module",
     POLICY: "the policy says to compute the logits here (fuse='training' leaves evaluation alone)",
     HEAD_TYPE: "the head is not a plain torch.nn.Linear",
     HEAD_HOOKS: "calling the head would run hooks or a replaced forward, which the fused loss would bypass",
     HEAD_WEIGHT: "the head's weight is not a plain floating tensor (sharded, quantised or on the meta device)",
     LOSS_FUNCTION: "the model's loss_function is not the stock one",
 }
+
+# What went wrong with fusegen or the file, as against what was refused on purpose.
+FAILURES = (BROKEN, UNREADABLE)

@@ -1,0 +1,129 @@
+"""Fused bodies for modules as they are imported here, generated in memory: nothing is read but their source.
+
+This is the one door from the runtime half to the static one, and it opens on first use. A generated module
+is a module with a loader of its own, so that `inspect.getsource`, tracebacks and debuggers show its text.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+from dataclasses import dataclass
+from importlib.abc import ExecutionLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from fusegen.runtime.manifest import installed_folder, installed_version
+from fusegen.runtime.outcomes import IN_MEMORY, Body, Refused, refused
+from fusegen.runtime.reasons import UNREADABLE
+
+if TYPE_CHECKING:
+    from fusegen.codegen.one_module import ModuleEmission
+
+logger = logging.getLogger("fusegen")
+
+PREFIX = "fusegen_in_memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What one module yields: its fused bodies, why others cannot be made, and the losses that are not fused."""
+
+    bodies: tuple[Body, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    unmatched: tuple[Refused, ...] = ()
+
+
+_known: dict[str, Generated] = {}
+_lock = threading.Lock()
+
+
+def generated(module: ModuleType) -> Generated:
+    """What fusegen makes of a module. Made once, until `forget`; a bug in fusegen is a refusal here, and logged."""
+    name = module.__name__
+    if name not in _known:
+        try:
+            made = _generate(module)
+        except Exception as error:
+            logger.exception("no forward could be generated for %s", name)
+            made = Generated(refused=(refused(name, UNREADABLE, f"{type(error).__name__}: {error}"),))
+        with _lock:
+            _known.setdefault(name, made)
+    return _known[name]
+
+
+def forget(name: str) -> None:
+    """Generate anew for this module next time: it has been executed again."""
+    with _lock:
+        _known.pop(name, None)
+
+
+def _generate(module: ModuleType) -> Generated:
+    name, file = module.__name__, getattr(module, "__file__", None)
+    if file is None or not Path(file).is_file():
+        return Generated(refused=(refused(name, UNREADABLE, "it has no file"),))
+    emission = _emitted(_importable(module), Path(file).read_bytes())
+    unmatched = tuple(
+        Refused(f"{name}.{each.class_name}.{each.method}", each.code, each.reason) for each in emission.unmatched
+    )
+    if emission.file is None:
+        failures = tuple(refused(name, UNREADABLE, f"{each.message} (line {each.line})") for each in emission.failures)
+        return Generated(refused=failures, unmatched=unmatched)
+    made = _loaded(name, emission.file.text)
+    bodies = tuple(
+        Body(name, site.class_name, site.method, vars(getattr(made, site.class_name))[site.method], IN_MEMORY)
+        for site in emission.file.sites
+    )
+    return Generated(bodies=bodies, unmatched=unmatched)
+
+
+def _emitted(name: str, content: bytes) -> ModuleEmission:
+    from fusegen import __version__
+    from fusegen.codegen.one_module import emit_module
+
+    loss_utils = installed_folder("transformers") / "loss" / "loss_utils.py"
+    return emit_module(
+        name,
+        content,
+        __version__,
+        source_version=installed_version(name.partition(".")[0]),
+        loss_utils=loss_utils.read_bytes() if loss_utils.is_file() else None,
+    )
+
+
+def _importable(module: ModuleType) -> str:
+    """A name under which a statement can import a module: those of remote code hold hashes that start with digits."""
+    package, _, inside = module.__name__.partition(".")
+    if all(part.isidentifier() for part in inside.split(".")) or not inside:
+        return module.__name__
+    alias = f"{package}._{re.sub(r'[^0-9a-zA-Z]', '_', inside)}"
+    sys.modules[alias] = module
+    return alias
+
+
+def _loaded(name: str, text: str) -> ModuleType:
+    loader = _TextLoader(f"{PREFIX}/{name.replace('.', '/')}.py", text)
+    spec = spec_from_loader(f"{PREFIX}.{name}", loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    sys.modules[spec.name] = module
+    return module
+
+
+class _TextLoader(ExecutionLoader):
+    """Executes a text and hands it out; the file that it names does not exist."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.text = text
+
+    def get_filename(self, fullname: str) -> str:
+        return self.file
+
+    def get_source(self, fullname: str) -> str:
+        return self.text
