@@ -19,6 +19,7 @@ ORDER = [
     ("cli", {"codegen", "templates"}, {"click", "rich"}),
     ("kernels", set(), {"torch", "triton"}),
     ("runtime", {"kernels", "generated"}, {"packaging", "torch", "transformers"}),
+    ("startup", set(), set()),
 ]
 
 # The one door from the runtime half to the static one: inside a function, so that it opens on first use.

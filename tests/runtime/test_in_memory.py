@@ -111,7 +111,11 @@ def test_a_reloaded_module_gets_forwards_with_its_new_names(other_version, olmo_
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"class Broken(labels:", "not Python"), (b"labels = '\xff'", "cannot be read"), (None, "it has no file")],
+    [
+        (b"def loss(labels):\n    return cross_entropy(labels\n", "not Python"),
+        (b"labels = '\xff'", "cannot be read"),
+        (None, "it has no file"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_a_refusal(tmp_path, content, reason):
     module = type(sys)("acme_modeling")
