@@ -109,6 +109,29 @@ def test_a_reloaded_module_gets_forwards_with_its_new_names(other_version, olmo_
     assert second.__globals__ is not first.__globals__
 
 
+def test_a_modeling_file_that_fails_is_nobody_elses_error_and_patched_once_it_is_mended(
+    other_version, tmp_path, monkeypatch
+):
+    olmo = importlib.import_module("transformers.models.olmo.modeling_olmo")
+    file = tmp_path / "brandnew" / "modeling_brandnew.py"
+    file.parent.mkdir()
+    (file.parent / "__init__.py").touch()
+    file.write_text("from ..olmo.modeling_olmo import *\nraise RuntimeError('half written')\n")
+    monkeypatch.setattr("transformers.models.__path__", [*sys.modules["transformers.models"].__path__, str(tmp_path)])
+    name = "transformers.models.brandnew.modeling_brandnew"
+    install()
+    with pytest.raises(RuntimeError, match="half written"):
+        importlib.import_module(name)
+    assert name not in sys.modules
+    assert not any(name in each["name"] for key in ("patched", "refused", "failed") for each in audit()[key])
+    file.write_text(inspect.getsource(olmo).replace("from .config", "from ..olmo.config"))
+    importlib.invalidate_caches()
+    module = importlib.import_module(name)
+    assert "fusible(" in inspect.getsource(inspect.unwrap(module.OlmoForCausalLM.forward))
+    for loaded in (name, name.rpartition(".")[0]):
+        del sys.modules[loaded]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -288,6 +288,16 @@ def test_install_sets_the_policy(fused_llama):
         install(fused_llama, fuse="maybe")
 
 
+def test_a_release_older_than_the_oldest_supported_one_is_left_alone(tiny_llama, monkeypatch):
+    finders = list(sys.meta_path)
+    monkeypatch.setattr("transformers.__version__", "4.55.4")
+    for target in (None, tiny_llama[0]):
+        with pytest.raises(ImportError, match=r"transformers 4\.55\.4 is older than 4\.56"):
+            install(target)
+    assert sys.meta_path == finders
+    assert "forward" not in vars(tiny_llama[0])
+
+
 def test_a_tree_that_cannot_be_read(tmp_path, fused_llama):
     with pytest.raises(ModuleNotFoundError, match="no_such_tree"):
         install("no_such_tree")
