@@ -97,15 +97,13 @@ def _full(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _forwards(audit: dict[str, Any], tree: dict[str, Any]) -> Iterator[str]:
-    yield (
-        f"fusegen.install() patches {len(audit['patched']) + len(audit['pending'])} forwards when their models "
-        f"are imported; {tree['verified']} are verified for transformers {tree['installed']}."
-    )
-    stale = tree["methods"] - tree["current"]
-    if stale or tree["generated_from"] != tree["installed"]:
+    known = len(audit["patched"]) + len(audit["pending"])
+    yield f"fusegen.install() patches the {known} forwards that it knows of here when their models are imported."
+    yield f"{tree['verified']} of them are verified for transformers {tree['installed']}."
+    if tree["generated_from"] != tree["installed"]:
         yield (
-            f"They were generated from transformers {tree['generated_from']}: {tree['current']} of their sources are "
-            "the same here; for all others, forwards are generated in memory at import."
+            f"They were generated from transformers {tree['generated_from']}; {tree['current']} fit here as they are. "
+            "For all other models, forwards are generated in memory when they are imported."
         )
     for code, count in sorted(Counter(each["code"] for each in (*audit["refused"], *audit["failed"])).items()):
         reason = next(each["reason"] for each in (*audit["refused"], *audit["failed"]) if each["code"] == code)

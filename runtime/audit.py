@@ -28,21 +28,22 @@ def audit() -> dict[str, Any]:
         `schema_version`; `policy`: when to fuse; `backend`: what computes the loss on which device; `tree`: the
         generated tree in force, or None; `patched`: methods with their `tier` (`canonical`, `given`, `shipped`,
         `in-memory`), whether `verified`, and on how many `instances` (None: on the class); `pending`: methods
-        whose modules are not imported; `refused`: left alone by `install`, with code and reason; `failed`: the
+        whose modules are not imported; `refused`: left alone by `install`, or taken over by
+        somebody else since, with code and reason; `failed`: the
         same, where fusegen or the file is at fault; `unmatched`: losses of imported modules that have no fused
         body, with the code of `fusegen rule`; `calls`: per class, how often it was `fused` with labels given,
         and `unfused` by code.
     """
-    report = installer.report()
+    refused = (*installer.report().refused, *swaps.lost())
     return {
         "schema_version": SCHEMA_VERSION,
         "policy": policy.fuse,
         "backend": _backend(),
         "tree": _tree(),
         "patched": [*_classes(), *_instances()],
-        "pending": list(report.pending),
-        "refused": [asdict(each) for each in report.refused if each.code not in FAILURES],
-        "failed": [asdict(each) for each in report.refused if each.code in FAILURES],
+        "pending": list(installer.report().pending),
+        "refused": [asdict(each) for each in refused if each.code not in FAILURES],
+        "failed": [asdict(each) for each in refused if each.code in FAILURES],
         "unmatched": [asdict(each) for each in _unmatched()],
         "calls": _calls(),
     }
@@ -58,7 +59,7 @@ def _tree() -> dict[str, Any] | None:
     bodies = installer.bodies
     if bodies is None:
         return None
-    methods = bodies.tree.methods
+    methods = bodies.methods
     return {
         "package": bodies.tree.package,
         "tier": bodies.tree.tier,

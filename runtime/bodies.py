@@ -40,6 +40,17 @@ class Bodies:
     def of(cls, tree: GeneratedTree, strict: bool) -> Bodies:
         return cls(tree, strict, installed_version(tree.source), installed_hashes(tree))
 
+    @property
+    def methods(self) -> tuple[PatchedMethod, ...]:
+        """Those of the tree; of one made from another version, those whose files there are."""
+        if not self._is_of_another_version:
+            return self.tree.methods
+        return tuple(method for method in self.tree.methods if self.hashes[method.file] is not None)
+
+    @property
+    def _is_of_another_version(self) -> bool:
+        return self.tree.tier == SHIPPED and self.tree.version != self.version
+
     def foreseen(self, method: PatchedMethod) -> Refused | None:
         """Why a method of the tree will not be patched, as far as that shows before its module is imported."""
         if self.hashes[method.file] is None:
@@ -58,7 +69,7 @@ class Bodies:
         return list(offers.values())
 
     def _generated(self, module: ModuleType) -> list[Offer]:
-        methods = [method for method in self.tree.methods if method.source_module == module.__name__]
+        methods = [method for method in self.methods if method.source_module == module.__name__]
         if not methods:
             return [] if self._covers(module) else [self._admitted(offer) for offer in _in_memory(module)]
         if not self.strict and not all(map(self.is_current, methods)):
@@ -67,9 +78,8 @@ class Bodies:
 
     def _covers(self, module: ModuleType) -> bool:
         """Whether the tree has all that there is to patch: it was chosen, or made from what is installed."""
-        return self.tree.tier != SHIPPED or (
-            self.tree.version == self.version and module.__name__.startswith(f"{self.tree.source}.")
-        )
+        is_its_own = self.tree.tier != SHIPPED or module.__name__.startswith(f"{self.tree.source}.")
+        return is_its_own and not self._is_of_another_version
 
     def _regenerated(self, module: ModuleType, methods: list[PatchedMethod]) -> list[Offer]:
         offers = {offer.name: offer for offer in _in_memory(module)}

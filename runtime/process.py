@@ -39,7 +39,7 @@ class Installer:
     def install(self, tree: GeneratedTree, strict: bool) -> InstallReport:
         """Patches what is loaded and watches for the rest. Under `strict` raises `InstallError` if it must refuse."""
         bodies = Bodies.of(tree, strict)
-        outcomes: dict[str, str | Refused | None] = {method.name: bodies.foreseen(method) for method in tree.methods}
+        outcomes: dict[str, str | Refused | None] = {method.name: bodies.foreseen(method) for method in bodies.methods}
         loaded = list(loaded_models(tree.source))
         if strict:
             planned = [plan for module in loaded for plan in _planned(bodies, module)]
@@ -74,7 +74,9 @@ class Installer:
             self._patch(self._bodies, module)
 
     def _patch(self, bodies: Bodies, module: ModuleType) -> None:
-        for plan in _planned(bodies, module):
+        plans = _planned(bodies, module)
+        self._no_longer_pending(bodies, module)
+        for plan in plans:
             with self._lock:
                 if self._bodies is not bodies:
                     return
@@ -85,6 +87,13 @@ class Installer:
                     self._outcomes[plan.name] = plan
             if isinstance(plan, Refused):
                 logger.warning("%s runs unfused: %s %s", plan.name, plan.code, plan.reason)
+
+    def _no_longer_pending(self, bodies: Bodies, module: ModuleType) -> None:
+        """A module of another version may lack what the tree expected in it."""
+        with self._lock:
+            for method in bodies.methods:
+                if method.source_module == module.__name__ and self._outcomes.get(method.name) is None:
+                    self._outcomes.pop(method.name, None)
 
 
 def _planned(bodies: Bodies, module: ModuleType) -> list[Swap | Refused]:

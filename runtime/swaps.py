@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusegen.runtime.outcomes import Body, Refused, refused
-from fusegen.runtime.ownership import dotted_name, foreign_owner
-from fusegen.runtime.reasons import CONFLICT, MISSING
+from fusegen.runtime.ownership import dotted_name, foreign_owner, is_as_written
+from fusegen.runtime.reasons import CONFLICT, DRIFT, MISSING
 
 logger = logging.getLogger("fusegen")
 
@@ -27,6 +27,11 @@ class Swap:
         return self.body.name
 
     @property
+    def current(self) -> Any:
+        """What stands in the place now."""
+        return vars(self.owner).get(self.body.method)
+
+    @property
     def place(self) -> tuple[type, str]:
         return self.owner, self.body.method
 
@@ -40,24 +45,37 @@ class Swaps:
 
     def original(self, owner: type, method: str) -> Any:
         """What a class has as `method` where fusegen changed nothing; None if it defines no such method."""
-        current = vars(owner).get(method)
-        done = self._done.get((owner, method))
-        return done.original if done and done.body.function is current else current
+        swap = self._in_force(owner, method)
+        return swap.original if swap else vars(owner).get(method)
 
     def bodies(self) -> list[Body]:
         """What fusegen has put on classes and still stands there."""
-        done = list(self._done.values())
-        return [swap.body for swap in done if vars(swap.owner).get(swap.body.method) is swap.body.function]
+        return [swap.body for swap in list(self._done.values()) if swap.current is swap.body.function]
+
+    def lost(self) -> list[Refused]:
+        """What somebody else has replaced since."""
+        replaced = [swap for swap in list(self._done.values()) if swap.current is not swap.body.function]
+        return [refused(swap.name, CONFLICT, dotted_name(swap.current)) for swap in replaced]
 
     def planned(self, owner: Any, body: Body) -> Swap | Refused:
         """The swap that puts `body` on `owner`, or why there is none. Changes nothing."""
-        original = self.original(owner, body.method) if isinstance(owner, type) else None
-        if original is None:
+        if not isinstance(owner, type) or body.method not in vars(owner):
             return refused(body.name, MISSING)
+        if vetted := self._in_force(owner, body.method):
+            return Swap(owner, vetted.original, body)
         if owner.__module__ != body.module:
             return refused(body.name, CONFLICT, f"the class is one of {owner.__module__}")
+        original = vars(owner)[body.method]
         foreign = foreign_owner(original, owner)
-        return refused(body.name, CONFLICT, foreign) if foreign else Swap(owner, original, body)
+        if foreign:
+            return refused(body.name, CONFLICT, foreign)
+        if not is_as_written(original, owner):
+            return refused(body.name, DRIFT, "it was changed since it was imported")
+        return Swap(owner, original, body)
+
+    def _in_force(self, owner: type, method: str) -> Swap | None:
+        swap = self._done.get((owner, method))
+        return swap if swap and swap.current is swap.body.function else None
 
     def put(self, swap: Swap) -> None:
         """Make the swap, in the place of an earlier one."""
@@ -68,12 +86,12 @@ class Swaps:
     def restore(self) -> None:
         """Put every original back. What was patched by others since is left, with a warning."""
         with self._lock:
-            for (owner, method), swap in self._done.items():
-                current = vars(owner).get(method)
-                if current is swap.body.function:
-                    setattr(owner, method, swap.original)
+            for swap in self._done.values():
+                if swap.current is swap.body.function:
+                    setattr(swap.owner, swap.body.method, swap.original)
                 else:
-                    logger.warning("%s was patched again since by %s and is left", swap.body.name, dotted_name(current))
+                    by = dotted_name(swap.current)
+                    logger.warning("%s was patched again since by %s and is left", swap.name, by)
             self._done.clear()
 
 

@@ -65,3 +65,14 @@ def test_what_another_patcher_owns_is_named(monkeypatch):
     refused = {each["name"]: each for each in audit()["refused"]}
     assert refused[f"{LLAMA}.forward"]["code"] == "FG502"
     assert "cut_cross_entropy.transformers.llama.cce_forward" in refused[f"{LLAMA}.forward"]["reason"]
+
+
+def test_what_is_patched_over_ours_is_named_as_well(monkeypatch):
+    monkeypatch.setattr(LlamaForCausalLM, "forward", LlamaForCausalLM.forward)
+    install()
+    LlamaForCausalLM.forward = theirs = lambda self: None
+    record = audit()
+    assert f"{LLAMA}.forward" not in {each["name"] for each in record["patched"]}
+    assert [each["code"] for each in record["refused"]] == ["FG502"]
+    assert __name__ in record["refused"][0]["reason"]
+    assert vars(LlamaForCausalLM)["forward"] is theirs

@@ -32,7 +32,10 @@ def other_version(monkeypatch):
     text = (manifest.installed_folder(manifest.SHIPPED_TREE) / "manifest.json").read_text(encoding="utf-8")
     stale = json.loads(text)
     stale["source"]["version"] = "5.0.0"
-    stale["classes"] = [each | {"sha256": "0" * 64} for each in stale["classes"] if each["model"] != "olmo"]
+    known = [each | {"sha256": "0" * 64} for each in stale["classes"] if each["model"] != "olmo"]
+    later = {"file": "models/later/modeling_later.py", "class": "LaterForCausalLM"}
+    gone = {"file": "models/llama/modeling_llama.py", "class": "LlamaForSomethingElse"}
+    stale["classes"] = [*known, known[0] | later, known[0] | gone]
     monkeypatch.setattr(manifest.Path, "read_text", lambda path, **options: json.dumps(stale))
 
 
@@ -88,6 +91,8 @@ def test_another_release_is_served_from_its_own_source(tiny_llama, other_version
     loss = model(**batch).loss
     report = install()
     assert report.tiers[f"{LLAMA}.LlamaForCausalLM.forward"] == "in-memory"
+    assert report.refused == ()
+    assert not any("Later" in name or "SomethingElse" in name for name in report.pending)
     assert olmo_not_imported not in sys.modules
     after = model(**batch)
     assert after.logits is None

@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -292,6 +293,15 @@ def test_remote_code_goes_through_the_pipeline_in_memory(acme):
     assert "softcap=self.config.cap" in source
     uninstall(acme)
     assert outcome(acme, batch)[0] is not None
+
+
+def test_a_file_that_was_replaced_after_its_import_is_refused(acme):
+    file = Path(sys.modules[type(acme).__module__].__file__)
+    file.write_text(file.read_text().replace("logits / self.config.cap", "logits / 2"))
+    report = install(acme)
+    assert report.installed == ()
+    assert [refused.code for refused in report.refused] == ["FG501"]
+    assert "changed since it was imported" in report.refused[0].reason
 
 
 def test_what_cannot_be_fused_in_remote_code_has_its_reason(acme, caplog):
