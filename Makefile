@@ -54,8 +54,9 @@ emit-check: $(STAMP) ## are the generated files what would be generated now?
 
 check: test lint types emit-check ## all of the above
 
-bench: $(STAMP) ## time and memory of fusegen scan
+bench: $(STAMP) ## time and memory of fusegen scan and emit
 	$(BIN)/python benchmarks/scan.py
+	$(BIN)/python benchmarks/emit.py
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

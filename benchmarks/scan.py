@@ -9,87 +9,26 @@ and that times the number of processes: no more can have been in use at once.
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from dataclasses import dataclass
-
-from fusegen.codegen.sources import open_source
+from whole_runs import alternate, describe, options, verdict
 
 COLD_SHARE = 0.35
 WARM_SECONDS = 0.6
 MEMORY_MEGABYTES = 400
 
-PARSE = """
-import ast, sys
-from fusegen.codegen.sources import open_source
-for file in open_source(sys.argv[1]).files():
-    ast.parse(file.content)
-"""
-SCAN = "from fusegen.cli import main; main()"
-
-
-@dataclass(frozen=True)
-class Run:
-    seconds: float
-    megabytes: float
-
-
-def measure(arguments: list[str], environment: dict[str, str]) -> Run:
-    """Runs one process to its end. Its memory is the peak of the largest among it and its descendants."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", *arguments], stdout=subprocess.DEVNULL, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{arguments[1:]} ended with {process.returncode}")
-    # Linux counts kilobytes here, macOS bytes.
-    return Run(seconds, usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2))
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", default="installed")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    options = parser.parse_args()
-
-    source = open_source(options.source)
-    paths = source.paths()
-    size = sum(len(file.content) for file in source.files()) / 1e6
-    print(f"{source.package} {source.version}: {len(paths)} modeling files, {size:.1f} MB, {options.jobs} processes")
-
-    scan = [SCAN, "scan", "--quiet", "--source", options.source, "--jobs", str(options.jobs)]
-    kinds = {"ast.parse": [PARSE, options.source], "scan, cold": [*scan, "--no-cache"], "scan, warm": scan}
-    runs: dict[str, list[Run]] = {kind: [] for kind in kinds}
-    with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"FUSEGEN_CACHE_DIR": cache}
-        measure(scan, environment)
-        for _ in range(options.rounds):
-            for kind, arguments in kinds.items():
-                runs[kind].append(measure(arguments, environment))
-
-    seconds = {kind: statistics.median(run.seconds for run in of) for kind, of in runs.items()}
-    peak = {kind: max(run.megabytes for run in of) for kind, of in runs.items()}
-    for kind in kinds:
-        spread = f"{min(run.seconds for run in runs[kind]):.2f} to {max(run.seconds for run in runs[kind]):.2f}"
-        share = seconds[kind] / seconds["ast.parse"]
-        print(f"  {kind:<11} {seconds[kind]:6.2f} s  ({spread})  {share:5.2f} x  largest process {peak[kind]:4.0f} MB")
-    share = seconds["scan, cold"] / seconds["ast.parse"]
-    together = peak["scan, cold"] * (options.jobs + 1 if options.jobs > 1 else 1)
+    chosen = options(__doc__)
+    describe(chosen.source, chosen.jobs)
+    scan = ["scan", "--quiet", "--source", chosen.source, "--jobs", str(chosen.jobs)]
+    kinds = {"scan, cold": [*scan, "--no-cache"], "scan, warm": scan}
+    results = alternate(kinds, scan, chosen.source, chosen.rounds)
+    results.show()
+    share, seconds = results.share("scan, cold"), results.seconds("scan, warm")
+    together = results.megabytes("scan, cold") * (chosen.jobs + 1 if chosen.jobs > 1 else 1)
     print("targets")
     verdict(f"cold {share:.2f} x ast.parse, at most {COLD_SHARE}", share <= COLD_SHARE)
-    verdict(f"warm {seconds['scan, warm']:.2f} s, at most {WARM_SECONDS}", seconds["scan, warm"] <= WARM_SECONDS)
+    verdict(f"warm {seconds:.2f} s, at most {WARM_SECONDS}", seconds <= WARM_SECONDS)
     verdict(f"memory at most {together:.0f} MB together, at most {MEMORY_MEGABYTES}", together <= MEMORY_MEGABYTES)
-
-
-def verdict(text: str, reached: bool) -> None:
-    print(f"  {'reached' if reached else 'MISSED '}  {text}")
 
 
 if __name__ == "__main__":

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fusegen import __version__
-from fusegen.cli.options import comma_separated, tree_options
+from fusegen.cli.options import reading_options, selecting_options
+from fusegen.codegen.layouts import CLASS, LAYOUTS
+
+if TYPE_CHECKING:
+    from fusegen.codegen.emit import Emission
+    from fusegen.codegen.records import Site
+    from fusegen.codegen.writer import Changes
+
+_NAMED_AT_MOST = 20
 
 
 @click.command("emit")
-@tree_options
+@reading_options
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -21,56 +31,123 @@ from fusegen.cli.options import comma_separated, tree_options
     metavar="DIR",
     help="The folder that shall hold the generated package.",
 )
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the folder is not what would be written.")
 @click.option(
-    "--model",
-    multiple=True,
-    callback=comma_separated,
-    metavar="NAMES",
-    help="These models only: the folder then holds no others.",
+    "--layout",
+    type=click.Choice(LAYOUTS),
+    default=CLASS,
+    show_default=True,
+    help="class: the patched classes, for fusegen.install; full: complete modeling files, for people who vendor a "
+    "model; patch: a diff for each file, for git apply in the package folder.",
 )
+@selecting_options
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the folder is not what would be written.")
+@click.option("--diff", is_flag=True, help="Write nothing; print what would change as a unified diff.")
 @click.pass_context
 def command(
     context: click.Context,
     source: str,
     jobs: int | None,
+    cache: bool,
     quiet: bool,
     verbose: int,
     out: Path,
-    check: bool,
+    layout: str,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
     model: tuple[str, ...],
+    check: bool,
+    diff: bool,
 ) -> None:
     """Write patched modeling files for every match that can be emitted.
 
-    A match that cannot be emitted yet is counted by its reason, listed with -v, and stands in manifest.json.
+    The folder then holds these and no others. What is not emitted is counted by its reason, listed with -v, and
+    stands in manifest.json and the report beside it.
     """
-    from fusegen.cli.reading import model_names, opened, show_failures
-    from fusegen.cli.terminal import Refused, note, progress_bar, start_logging
-    from fusegen.codegen.emit import emit
-    from fusegen.codegen.reasons import REASONS
-    from fusegen.codegen.writer import WriteError, compare, write
+    from fusegen.cli.reading import model_names, note_left_out, opened, opened_cache, parsed_terms, report_failures
+    from fusegen.cli.terminal import Refused, note, progress_bar, start_logging, write_result
+    from fusegen.codegen.emit import emit, file_outcome_from_json
+    from fusegen.codegen.selection import Selection, UnknownTerm
+    from fusegen.codegen.writer import WriteError, assert_apart, compare, differences, read_manifest, write
 
     verbosity = -1 if quiet else verbose
     start_logging(verbosity)
     tree = opened(source)
-    with progress_bar("Generating", verbosity) as progress:
-        emission = emit(tree, __version__, jobs=jobs, models=model_names(tree, model), progress=progress)
+    selection = Selection(parsed_terms("select", select, tree), parsed_terms("ignore", ignore, tree))
+    salts = (__version__, tree.package, tree.version, layout, selection)
     try:
-        changes = compare(out, emission.files) if check else write(out, emission.files)
+        assert_apart(out, tree.location)
+        with progress_bar("Generating", verbosity) as progress:
+            emission = emit(
+                tree,
+                __version__,
+                jobs=jobs,
+                models=model_names(tree, model),
+                progress=progress,
+                layout=layout,
+                selection=selection,
+                cache=opened_cache("emit", file_outcome_from_json, *salts) if cache else None,
+                earlier=read_manifest(out),
+            )
+        note_left_out(tree, model, verbosity)
+        status = report_failures(emission.report)
+        if all(file.failures for file in emission.report.files):
+            context.exit(status)
+        changes = (compare if check or diff else write)(out, emission.files)
+        if diff:
+            write_result(differences(out, emission.files, changes), None)
+    except UnknownTerm as error:
+        raise click.BadParameter(str(error), param_hint="--select or --ignore") from error
     except (WriteError, OSError) as error:
         raise Refused(str(error)) from error
-    status = 2 if show_failures(emission.failures) else 0
-    models = len({site.model for site in emission.emitted})
-    click.echo(f"{len(emission.emitted)} forwards of {models} models {'checked' if check else 'generated'} in {out}")
-    for code, count in sorted(Counter(each.code for each in emission.not_emitted).items()):
-        click.echo(f"{count:4} {code} {REASONS[code].summary}")
-        if verbosity > 0:
-            for each in emission.not_emitted:
-                if each.code == code:
-                    click.echo(f"       {each.site} (line {each.line}): {each.detail}")
+    summary = "".join(f"{line}\n" for line in _summary(emission, changes, out, verbosity, written=not (check or diff)))
+    if diff:
+        click.echo(summary, nl=False, err=True)
+    else:
+        write_result(summary, None)
     if check and changes:
-        for path in (*changes.written[:20], *changes.removed[:20]):
+        for path in (*changes.written[:_NAMED_AT_MOST], *changes.removed[:_NAMED_AT_MOST]):
             note(f"would change: {out / path}", verbosity)
         note(f"{out} is not what `fusegen emit` would write; run it without --check.", verbosity)
         status = status or 1
     context.exit(status)
+
+
+def _summary(emission: Emission, changes: Changes, out: Path, verbosity: int, *, written: bool) -> Iterator[str]:
+    """What was emitted, then what was not: how many for each reason, with the sites themselves under -v."""
+    from fusegen.codegen.report.wording import plural
+
+    models = len({site.model for site in emission.emitted})
+    yield (
+        f"{plural(len(emission.emitted), 'forward')} of {plural(models, 'model')} "
+        f"{'generated' if written else 'checked'} in {out}"
+    )
+    wrote, removed = len(changes.written), len(changes.removed)
+    if wrote or removed:
+        would = "" if written else "would be "
+        yield f"{plural(wrote, 'file')} {would}written, {removed} {would}removed"
+    reasons = _reasons(emission)
+    for (code, summary), count in sorted(Counter((code, summary) for code, summary, _ in reasons).items()):
+        yield f"{count:4} {code} {summary}"
+        if verbosity > 0:
+            yield from (f"       {detail}" for each, _, detail in reasons if each == code)
+
+
+def _reasons(emission: Emission) -> list[tuple[str, str, str]]:
+    """A code, what it means, and the details of each site that is not emitted."""
+    from fusegen.codegen.reasons import REASONS
+    from fusegen.codegen.records import DELEGATED, REJECT
+    from fusegen.codegen.report.wording import place, reason_text
+
+    def refused(site: Site) -> tuple[str, str, str]:
+        if site.verdict == DELEGATED:
+            return DELEGATED, "an inner module gets the labels and has the loss", f"{site.id} to {site.delegated_to}"
+        code = site.code or REJECT
+        return code, REASONS[code].summary if code in REASONS else "refused", f"{place(site)} {reason_text(site)}"
+
+    return [
+        *(
+            (each.code, REASONS[each.code].summary, f"{each.site} (line {each.line}): {each.detail}")
+            for each in emission.not_emitted
+        ),
+        *(refused(site) for site in emission.report.sites if site.verdict in (REJECT, DELEGATED)),
+    ]

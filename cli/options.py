@@ -29,6 +29,21 @@ def reading_options(function: Decorated) -> Decorated:
     return tree_options(cache(function))
 
 
+def selecting_options(function: Decorated) -> Decorated:
+    """`--select`, `--ignore` and `--model`: which sites a command is about."""
+    for name, text in (
+        ("--model", "These model folders only (gemma*); no other is read."),
+        ("--ignore", "Not these."),
+        (
+            "--select",
+            "These only: codes or their beginnings (FG203, FG2), operations (soft_cap), verdicts (reject), "
+            "models (gemma*), classes (*ForMaskedLM).",
+        ),
+    ):
+        function = click.option(name, multiple=True, callback=comma_separated, metavar="TERMS", help=text)(function)
+    return function
+
+
 def tree_options(function: Decorated) -> Decorated:
     """`--source`, `--jobs`, `--config`, `-q` and `-v`: what every command that reads a tree takes."""
     for decorate in (

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fusegen.cli.terminal import Refused, note, progress_bar
 from fusegen.codegen.cache import Cache, cache_directory, code_fingerprint
-from fusegen.codegen.records import Failure, ScanReport
+from fusegen.codegen.records import Failure, ScanReport, file_report_from_json
 from fusegen.codegen.report.wording import plural
 from fusegen.codegen.sources import Source, SourceError, open_source
+
+if TYPE_CHECKING:
+    from fusegen.codegen.selection import Selection, Terms
+
+Record = TypeVar("Record")
 
 
 def opened(spec: str) -> Source:
@@ -31,7 +38,7 @@ def scanned(
     from fusegen.codegen import pipeline
 
     chosen = model_names(source, models)
-    cache = Cache.open(cache_directory(), f"{pipeline.RULES_VERSION}.{code_fingerprint()}") if use_cache else None
+    cache = opened_cache("scan", file_report_from_json) if use_cache else None
     try:
         with progress_bar("Reading models", verbosity) as progress:
             report = pipeline.scan(source, jobs=jobs, cache=cache, progress=progress, models=chosen)
@@ -39,10 +46,45 @@ def scanned(
         raise Refused(str(error)) from error
     if cache is not None:
         cache.save()
+    note_left_out(source, models, verbosity)
+    return report
+
+
+def note_left_out(source: Source, models: tuple[str, ...], verbosity: int) -> None:
+    """Says how many files were not looked at, unless the user has named some models."""
     left_out = source.left_out()
     if left_out and not models:
         note(f"Left out: {plural(len(left_out), 'file')} of deprecated models.", verbosity)
-    return report
+
+
+def opened_cache(kind: str, decode: Callable[[dict[str, Any]], Record], *salts: object) -> Cache[Record]:
+    """The user's cache for this code; `salts` are what else its records depend on, besides a file's content."""
+    from fusegen.codegen.pipeline import RULES_VERSION
+
+    rules = ".".join([RULES_VERSION, code_fingerprint(), *map(repr, salts)])
+    return Cache.open(cache_directory(), kind, rules, decode)
+
+
+def parsed_terms(option: str, words: tuple[str, ...], source: Source) -> Terms:
+    """The terms that an option was given; wrong usage for one that names nothing in `source`."""
+    from fusegen.codegen.reasons import REASONS
+    from fusegen.codegen.selection import Terms, UnknownTerm, known_operations
+
+    try:
+        return Terms.parse(words, REASONS, known_operations(), _models(source))
+    except UnknownTerm as error:
+        raise click.BadParameter(str(error), param_hint=f"--{option}") from error
+
+
+def checked(selection: Selection, report: ScanReport) -> Selection:
+    """`selection` itself; wrong usage if it names a class that has no site in `report`."""
+    from fusegen.codegen.selection import UnknownTerm
+
+    try:
+        selection.check(report)
+    except UnknownTerm as error:
+        raise click.BadParameter(str(error), param_hint="--select or --ignore") from error
+    return selection
 
 
 def report_failures(report: ScanReport) -> int:
@@ -65,7 +107,7 @@ def show_failures(failures: tuple[Failure, ...]) -> bool:
 
 def model_names(source: Source, patterns: tuple[str, ...]) -> tuple[str, ...]:
     """The model folders that patterns name; a refusal with close matches for one that names none."""
-    known = sorted({path.split("/")[1] for path in source.paths()})
+    known = _models(source)
     chosen: dict[str, None] = {}
     for pattern in patterns:
         names = [name for name in known if fnmatchcase(name, pattern)]
@@ -77,3 +119,7 @@ def model_names(source: Source, patterns: tuple[str, ...]) -> tuple[str, ...]:
             raise Refused(f"{source.location} has no model {pattern!r}.{hint}")
         chosen.update(dict.fromkeys(names))
     return tuple(chosen)
+
+
+def _models(source: Source) -> list[str]:
+    return sorted({path.split("/")[1] for path in source.paths()})

@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fusegen import __version__
-from fusegen.cli.options import comma_separated, reading_options
+from fusegen.cli.options import comma_separated, reading_options, selecting_options
 from fusegen.codegen.report import FORMATS
-
-if TYPE_CHECKING:
-    from fusegen.codegen.selection import Terms
 
 
 @click.command("scan")
@@ -36,17 +32,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write the result there instead of to stdout.",
 )
-@click.option(
-    "--select",
-    multiple=True,
-    callback=comma_separated,
-    metavar="TERMS",
-    help="Show these only: codes or their beginnings (FG203, FG2), operations (soft_cap), verdicts (reject).",
-)
-@click.option("--ignore", multiple=True, callback=comma_separated, metavar="TERMS", help="Do not show these.")
-@click.option(
-    "--model", multiple=True, callback=comma_separated, metavar="NAMES", help="These model folders only (gemma*)."
-)
+@selecting_options
 @click.option(
     "--fail-on",
     multiple=True,
@@ -73,17 +59,18 @@ def command(
 
     Reads the text of a transformers tree; nothing of it is imported or run.
     """
-    from fusegen.cli.reading import opened, report_failures, scanned
+    from fusegen.cli.reading import checked, opened, parsed_terms, report_failures, scanned
     from fusegen.cli.terminal import note, start_logging, wants_color, write_result
     from fusegen.codegen.report import Presentation, renderer
-    from fusegen.codegen.selection import narrow
+    from fusegen.codegen.selection import Selection
 
     verbosity = -1 if quiet else verbose
     start_logging(verbosity)
-    shown, hidden, failing = _terms("select", select), _terms("ignore", ignore), _terms("fail-on", fail_on)
     tree = opened(source)
+    shown = Selection(parsed_terms("select", select, tree), parsed_terms("ignore", ignore, tree))
+    failing = parsed_terms("fail-on", fail_on, tree)
     whole = scanned(tree, models=model, jobs=jobs, use_cache=cache, verbosity=verbosity)
-    report = narrow(whole, shown, hidden)
+    report = checked(shown, whole).narrow(whole)
     if len(report.sites) < len(whole.sites):
         note(f"Shown: {len(report.sites)} of {len(whole.sites)} sites (--select, --ignore).", verbosity)
     presentation = Presentation(
@@ -99,16 +86,6 @@ def command(
         note(f"{findings} of the shown sites {'is' if findings == 1 else 'are'} named by --fail-on.", verbosity)
         status = 1
     context.exit(status)
-
-
-def _terms(option: str, words: tuple[str, ...]) -> Terms:
-    from fusegen.codegen.reasons import REASONS
-    from fusegen.codegen.selection import Terms, UnknownTerm, known_operations
-
-    try:
-        return Terms.parse(words, REASONS, known_operations())
-    except UnknownTerm as error:
-        raise click.BadParameter(str(error), param_hint=f"--{option}") from error
 
 
 def _prefix(location: Path) -> str:

@@ -6,22 +6,24 @@ emit(open_source("installed")) -> Emission(files={"llama/modeling_llama.py": "..
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from fusegen.codegen.index import FunctionBlock
-from fusegen.codegen.losses import loss_mapping
-from fusegen.codegen.pipeline import RULES_VERSION, in_processes, read_path
+from fusegen.codegen.index import FileIndex, FunctionBlock
+from fusegen.codegen.layouts import CLASS, FULL, PATCH, generated_path
+from fusegen.codegen.manifest import MANIFEST, manifest_text
+from fusegen.codegen.package import package_files
+from fusegen.codegen.pipeline import bug, read_all, read_path
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
-from fusegen.codegen.reasons import REASONS
-from fusegen.codegen.records import Failure, Site
-from fusegen.codegen.render import Original, module_text
+from fusegen.codegen.records import Failure, FileReport, ScanReport, Site, file_report_from_json
+from fusegen.codegen.selection import Selection
 from fusegen.codegen.sources import Source
-from fusegen.codegen.splice import SpliceError
 
-MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from fusegen.codegen.cache import Cache
+
+EVERYTHING = Selection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +37,59 @@ class NotEmitted:
 
 
 @dataclass(frozen=True, slots=True)
-class EmittedFile:
-    """One generated module: its path below the output folder, its text, and the sites that it holds."""
+class FileOutcome:
+    """What one modeling file yields: what was found in it, and what is generated for it.
 
-    path: str
-    text: str
-    original: Original
-    sites: tuple[Site, ...]
+    `text` (None: nothing is generated) holds the sites whose ids are `emitted`; `not_emitted` are the other matches;
+    `sha256` is the hash of the file.
+    """
+
+    report: FileReport
+    sha256: str = ""
+    text: str | None = None
+    emitted: tuple[str, ...] = ()
+    not_emitted: tuple[NotEmitted, ...] = ()
+
+    @property
+    def path(self) -> str:
+        return self.report.path
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        return self.report.failures
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that `text` holds."""
+        return tuple(site for site in self.report.sites if site.id in self.emitted)
+
+
+def file_outcome_from_json(data: dict[str, Any]) -> FileOutcome:
+    """The inverse of `to_json` for a `FileOutcome` (what the cache holds)."""
+    return FileOutcome(
+        file_report_from_json(data["report"]),
+        data["sha256"],
+        data["text"],
+        tuple(data["emitted"]),
+        tuple(NotEmitted(**each) for each in data["not_emitted"]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """All generated files by path (the manifest included), and what was matched and not emitted."""
+    """All generated files by path (the manifest included), and what was found, matched and not emitted.
+
+    `report` is the scan behind it, with the selected sites only.
+    """
 
     files: dict[str, str]
+    report: ScanReport
     emitted: tuple[Site, ...]
     not_emitted: tuple[NotEmitted, ...]
-    failures: tuple[Failure, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class _FileOutcome:
-    path: str
-    file: EmittedFile | None
-    not_emitted: tuple[NotEmitted, ...]
-    failures: tuple[Failure, ...]
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        return self.report.failures
 
 
 def emit(
@@ -69,37 +99,57 @@ def emit(
     jobs: int | None = None,
     models: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
+    layout: str = CLASS,
+    selection: Selection = EVERYTHING,
+    cache: Cache[FileOutcome] | None = None,
+    earlier: dict[str, Any] | None = None,
 ) -> Emission:
     """Generate a forward for every match of `source` that a plan can be made for.
 
-    `version` is fusegen's own; `jobs`, `models` and `progress` are those of `pipeline.scan`. The result is the
-    same from run to run, whatever the number of processes.
+    The result is the same from run to run, whatever the number of processes.
+
+    Args:
+        source: the tree to read.
+        version: fusegen's own, which stands in what is generated.
+        jobs, models, progress: as for `pipeline.scan`.
+        layout: one of `LAYOUTS`.
+        selection: the sites to emit and to report on.
+        cache: what earlier runs of the same code generated with the same `version`, `layout` and `selection` from
+            the same version of the package.
+        earlier: the manifest that the folder has, whose `verified` fields hold on where nothing changed.
+
+    Raises:
+        UnknownTerm: `selection` names a class that has no site.
     """
-    paths = [path for path in source.paths() if not models or path.split("/")[1] in models]
-    mapping = loss_mapping(source.read("loss/loss_utils.py"))
-    outcomes: list[_FileOutcome] = []
-    for number, outcome in enumerate(in_processes(_Emitter(version), source, paths, mapping, jobs), start=1):
-        outcomes.append(outcome)
-        if progress is not None:
-            progress(number, len(paths))
-    outcomes.sort(key=lambda outcome: outcome.path)
-    written = [outcome.file for outcome in outcomes if outcome.file is not None]
+    read = _Emitter(version, layout, selection)
+    outcomes = read_all(read, source, jobs=jobs, cache=cache, progress=progress, models=models)
+    selection.check(_report(source, outcomes))
+    outcomes = tuple(_narrowed(outcome, selection) for outcome in outcomes)
+    report = _report(source, outcomes)
     not_emitted = tuple(each for outcome in outcomes for each in outcome.not_emitted)
-    files = {file.path: file.text for file in written}
-    files |= {f"{file.path.split('/')[0]}/__init__.py": "" for file in written}
-    files["__init__.py"] = _PACKAGE_TEXT
-    files[MANIFEST] = _manifest(source, version, written, not_emitted, files)
-    return Emission(
-        files=dict(sorted(files.items())),
-        emitted=tuple(site for file in written for site in file.sites),
-        not_emitted=not_emitted,
-        failures=tuple(failure for outcome in outcomes for failure in outcome.failures),
-    )
+    files = {generated_path(layout, each.path): each.text for each in outcomes if each.text is not None}
+    files |= package_files(report, version, layout, tuple(files), not_emitted)
+    files[MANIFEST] = manifest_text(report, version, layout, outcomes, files, earlier)
+    emitted = tuple(site for outcome in outcomes for site in outcome.sites)
+    return Emission(dict(sorted(files.items())), report, emitted, not_emitted)
 
 
-_PACKAGE_TEXT = (
-    '"""Fused forwards, generated by fusegen. See manifest.json; `fusegen.runtime.install` puts them in place."""\n'
-)
+def _report(source: Source, outcomes: tuple[FileOutcome, ...]) -> ScanReport:
+    return ScanReport(source.package, source.version, tuple(outcome.report for outcome in outcomes))
+
+
+def _narrowed(outcome: FileOutcome, selection: Selection) -> FileOutcome:
+    """The outcome without what it says of sites that are not selected (none of them is in its text)."""
+    if not selection:
+        return outcome
+    report = selection.narrow_file(outcome.report, {each.site: each.code for each in outcome.not_emitted})
+    chosen = {site.id for site in report.sites}
+    not_emitted = tuple(each for each in outcome.not_emitted if each.site in chosen)
+    return replace(outcome, report=report, not_emitted=not_emitted)
+
+
+def _with(report: FileReport, failure: Failure) -> FileReport:
+    return replace(report, failures=(*report.failures, failure))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,74 +157,51 @@ class _Emitter:
     """What a worker process does with one path."""
 
     version: str
+    layout: str
+    selection: Selection
 
-    def __call__(self, source: Source, path: str, mapping: dict[str, str]) -> _FileOutcome:
+    def __call__(self, source: Source, path: str, mapping: dict[str, str]) -> FileOutcome:
         report, matches, index, content = read_path(source, path, mapping)
         planned: list[tuple[Plan, FunctionBlock]] = []
         refused: list[NotEmitted] = []
         for site, analysis in matches:
-            outcome = plan(site, analysis)
+            try:
+                outcome = plan(site, analysis)
+            except Exception:
+                report = _with(report, bug(path, analysis.block.line, site.id))
+                continue
             if isinstance(outcome, PlanRefusal):
                 refused.append(NotEmitted(site.id, outcome.code, outcome.detail, outcome.line))
-            else:
+            elif self.selection.holds(site):
                 planned.append((outcome, analysis.block))
-        if not planned or index is None:
-            return _FileOutcome(path, None, tuple(refused), report.failures)
         digest = hashlib.sha256(content).hexdigest()
+        if not planned or index is None:
+            return FileOutcome(report, digest, not_emitted=tuple(refused))
+        text = self._text(source, index, planned, content, digest)
+        if isinstance(text, Failure):
+            return FileOutcome(_with(report, text), digest, not_emitted=tuple(refused))
+        return FileOutcome(report, digest, text, tuple(each.site.id for each, _ in planned), tuple(refused))
+
+    def _text(
+        self,
+        source: Source,
+        index: FileIndex,
+        planned: list[tuple[Plan, FunctionBlock]],
+        content: bytes,
+        digest: str,
+    ) -> str | Failure:
+        # Only here: a run that finds everything in the cache needs neither libcst nor jinja2, a quarter of a second.
+        from fusegen.codegen.render import Original, module_text
+        from fusegen.codegen.splice import SpliceError
+        from fusegen.codegen.whole_file import full_text, patch_text
+
+        path = planned[0][0].site.file
         original = Original(source.package, source.version or "unknown", path, digest)
         try:
-            text = module_text(original, index, planned, self.version)
+            if self.layout == PATCH:
+                return patch_text(original, index, planned, self.version, content)
+            text = (full_text if self.layout == FULL else module_text)(original, index, planned, self.version)
             compile(text, path, "exec")
+            return text
         except (SpliceError, SyntaxError) as error:
-            failure = Failure(path, 0, f"the generated module is wrong: {error}", internal=True)
-            return _FileOutcome(path, None, tuple(refused), (*report.failures, failure))
-        sites = tuple(each.site for each, _ in planned)
-        return _FileOutcome(
-            path, EmittedFile(_generated_path(path), text, original, sites), tuple(refused), report.failures
-        )
-
-
-def _generated_path(path: str) -> str:
-    return path.removeprefix("models/")
-
-
-def _manifest(
-    source: Source, version: str, written: list[EmittedFile], not_emitted: tuple[NotEmitted, ...], files: dict[str, str]
-) -> str:
-    """What `fusegen.runtime.install` reads, and what tells fusegen's own files from a person's."""
-    classes = [
-        {
-            "model": site.model,
-            "class": site.class_name,
-            "method": site.method,
-            "file": site.file,
-            "sha256": file.original.sha256,
-            "module": file.path.removesuffix(".py").replace("/", "."),
-            "head": site.losses[0].head.linear if site.losses[0].head else None,
-            "chain": [
-                {"op": step.op, **dict(step.arguments), **({"when": step.when} if step.when else {})}
-                for step in site.losses[0].chain
-            ],
-            "labels": site.losses[0].labels,
-            "guards": list(site.guards),
-        }
-        for file in written
-        for site in file.sites
-    ]
-    data = {
-        "schema_version": SCHEMA_VERSION,
-        "tool": {"name": "fusegen", "version": version, "rules": RULES_VERSION},
-        "source": {"package": source.package, "version": source.version},
-        "classes": classes,
-        "not_emitted": [
-            {
-                "site": each.site,
-                "code": each.code,
-                "reason": f"{REASONS[each.code].summary}: {each.detail}",
-                "line": each.line,
-            }
-            for each in not_emitted
-        ],
-        "files": {path: hashlib.sha256(text.encode()).hexdigest() for path, text in sorted(files.items())},
-    }
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+            return Failure(path, 0, f"the generated module is wrong: {error}", internal=True)

@@ -7,15 +7,16 @@ It takes the way of `emit`, file by file; nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusegen.codegen.emit import EmittedFile, _Emitter
-from fusegen.codegen.losses import loss_mapping
-from fusegen.codegen.pipeline import read_path
-from fusegen.codegen.reasons import REASONS
-from fusegen.codegen.records import REJECT, Failure, SourceFile
+from fusegen.codegen.emit import emit
+from fusegen.codegen.layouts import CLASS, generated_path
+from fusegen.codegen.manifest import not_emitted_entry
+from fusegen.codegen.records import REJECT, Failure, Site, SourceFile
+
+LOSSES = "loss/loss_utils.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,10 @@ class Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class ModuleEmission:
-    """What one module yields; `file` is None where nothing can be fused."""
+    """What one module yields; `text` holds the forwards of `sites` and is None where nothing can be fused."""
 
-    file: EmittedFile | None
+    text: str | None
+    sites: tuple[Site, ...]
     unmatched: tuple[Unmatched, ...]
     failures: tuple[Failure, ...]
 
@@ -49,35 +51,31 @@ def emit_module(
         loss_utils: the installed loss/loss_utils.py of transformers, which says what `self.loss_function` is.
     """
     package, inside = name.split(".", 1) if "." in name else ("", name)
-    source = _ModuleSource(package, source_version, f"{inside.replace('.', '/')}.py", content)
-    mapping = loss_mapping(loss_utils)
-    outcome = _Emitter(version)(source, source.path, mapping)
-    report, _, _, _ = read_path(source, source.path, mapping)
+    path = f"{inside.replace('.', '/')}.py"
+    losses = {LOSSES: loss_utils} if loss_utils is not None else {}
+    emission = emit(_ModuleSource(package, source_version, path, {**losses, path: content}), version, jobs=1)
+    places = {site.id: site for site in emission.report.sites}
+    not_emitted = [
+        Unmatched(places[each.site].class_name, places[each.site].method, each.code, not_emitted_entry(each)["reason"])
+        for each in emission.not_emitted
+    ]
     rejected = [
         Unmatched(site.class_name, site.method, site.code or "", site.reason or "")
-        for site in report.sites
+        for site in emission.report.sites
         if site.verdict == REJECT
     ]
-    places = {site.id: site for site in report.sites}
-    not_emitted = [
-        Unmatched(places[each.site].class_name, places[each.site].method, each.code, _why(each.code, each.detail))
-        for each in outcome.not_emitted
-    ]
-    return ModuleEmission(outcome.file, (*rejected, *not_emitted), outcome.failures)
-
-
-def _why(code: str, detail: str) -> str:
-    return f"{REASONS[code].summary}: {detail}"
+    text = emission.files.get(generated_path(CLASS, path))
+    return ModuleEmission(text, emission.emitted, (*rejected, *not_emitted), emission.failures)
 
 
 @dataclass(frozen=True, slots=True)
 class _ModuleSource:
-    """A source of one file."""
+    """A source of one modeling file, and of what says what its losses are."""
 
     package: str
     version: str | None
     path: str
-    content: bytes
+    contents: Mapping[str, bytes]
 
     @property
     def location(self) -> Path:
@@ -90,7 +88,7 @@ class _ModuleSource:
         return ()
 
     def read(self, path: str) -> bytes | None:
-        return self.content if path == self.path else None
+        return self.contents.get(path)
 
     def files(self) -> Iterator[SourceFile]:
-        yield SourceFile(self.path, self.content)
+        yield SourceFile(self.path, self.contents[self.path])

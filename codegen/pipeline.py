@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions import linear_cross_entropy
@@ -33,8 +33,6 @@ RULES_VERSION = "1"
 # Labels as an argument of a call: `labels=labels`, `f(logits, labels)`.
 _HANDED = re.compile(r"labels=(?!None\b)|[(,]\s*(?:\w+_)?labels\s*[,)]")
 
-Result = TypeVar("Result")
-
 _LOSS_MARKS = ("CrossEntropyLoss", "cross_entropy(", "loss_function(", "nll_loss(")
 _CLASSIFIER = re.compile(r"For\w*(Classification|QuestionAnswering|MultipleChoice|NextSentence|Segmentation|Detection)")
 
@@ -43,7 +41,7 @@ def scan(
     source: Source,
     *,
     jobs: int | None = None,
-    cache: Cache | None = None,
+    cache: Cache[FileReport] | None = None,
     progress: Callable[[int, int], None] | None = None,
     models: tuple[str, ...] = (),
 ) -> ScanReport:
@@ -52,9 +50,39 @@ def scan(
     `jobs` processes (default: one per processor) do the reading; `cache` saves files that have not changed;
     `progress` is told (files done, files in all); `models` limits the scan to these model folders.
     """
+    found = read_all(_read_path, source, jobs=jobs, cache=cache, progress=progress, models=models)
+    return ScanReport(source.package, source.version, found)
+
+
+class Outcome(Protocol):
+    """What reading one file gives: a report, or something that is made from one."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def failures(self) -> tuple[Failure, ...]: ...
+
+
+Result = TypeVar("Result", bound=Outcome)
+
+
+def read_all(
+    read: Callable[[Source, str, dict[str, str]], Result],
+    source: Source,
+    *,
+    jobs: int | None = None,
+    cache: Cache[Result] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    models: tuple[str, ...] = (),
+) -> tuple[Result, ...]:
+    """`read(source, path, mapping)` for every modeling file, in path order; arguments as for `scan`.
+
+    `mapping` is that of `loss_mapping`. A result with a failure is not kept in the cache.
+    """
     paths = [path for path in source.paths() if not models or path.split("/")[1] in models]
     mapping = loss_mapping(source.read("loss/loss_utils.py"))
-    found: dict[str, FileReport] = {}
+    found: dict[str, Result] = {}
     digests: dict[str, str] = {}
     if cache is not None:
         salt = repr(sorted(mapping.items())).encode()
@@ -66,15 +94,15 @@ def scan(
                 if known is not None:
                     found[path] = known
     missing = [path for path in paths if path not in found]
-    for number, report in enumerate(in_processes(_read_path, source, missing, mapping, jobs), start=1):
-        found[report.path] = report
-        if cache is not None and report.path in digests and not report.failures:
-            cache.put(report.path, digests[report.path], report)
+    for number, result in enumerate(_in_processes(read, source, missing, mapping, jobs), start=1):
+        found[result.path] = result
+        if cache is not None and result.path in digests and not result.failures:
+            cache.put(result.path, digests[result.path], result)
         if progress is not None:
             progress(len(paths) - len(missing) + number, len(paths))
     if cache is not None and missing:
         cache.save()
-    return ScanReport(source.package, source.version, tuple(found[path] for path in paths))
+    return tuple(found[path] for path in paths)
 
 
 def _content(source: Source, path: str) -> bytes | None:
@@ -85,7 +113,7 @@ def _content(source: Source, path: str) -> bytes | None:
         return None
 
 
-def in_processes(
+def _in_processes(
     read: Callable[[Source, str, dict[str, str]], Result],
     source: Source,
     paths: list[str],
@@ -183,7 +211,7 @@ def _read_functions(
         except SyntaxError:
             raise
         except Exception:
-            failures.append(Failure(path, block.line, f"{name}: {traceback.format_exc(limit=-3)}", internal=True))
+            failures.append(bug(path, block.line, name))
             continue
         if isinstance(outcome, Site):
             sites.append(outcome)
@@ -192,6 +220,11 @@ def _read_functions(
         elif outcome is not None:
             asides.append(outcome)
     return FileReport(path, tuple(sites), tuple(asides), tuple(failures), mentions_labels=True), matches
+
+
+def bug(path: str, line: int, name: str) -> Failure:
+    """The exception that is being handled, as the failure of one function."""
+    return Failure(path, line, f"{name}: {traceback.format_exc(limit=-3)}", internal=True)
 
 
 def _by_its_text(block: FunctionBlock, index: FileIndex) -> str | None:

@@ -79,10 +79,9 @@ def _lines(statements: tuple[str, ...]) -> list[str]:
 def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, FunctionBlock]], version: str) -> str:
     """The generated module for one modeling file."""
     classes = [RenderedClass(block.owner or "", fused_function(plan, block)) for plan, block in plans]
-    runtime = sorted({"fusible", *(plan.call.function for plan, _ in plans)})
-    free = sorted(
-        {name for rendered in classes for name in _free_names(rendered.function)} - set(runtime), key=_import_order
-    )
+    names = {name for rendered in classes for name in free_names(rendered.function)}
+    runtime = runtime_names(plans, names)
+    free = sorted(names - set(runtime), key=_import_order)
     source_package, _, source_module = original.module.rpartition(".")
     return (
         _template("module.py.j2").render(
@@ -103,12 +102,28 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
     )
 
 
+def runtime_names(plans: list[tuple[Plan, FunctionBlock]], names: set[str]) -> list[str]:
+    """What changed functions take from `fusegen.runtime`, sorted; `names` are all that they take from a module."""
+    return sorted({"fusible", *(plan.call.function for plan, _ in plans)})
+
+
+def header(original: Original, version: str) -> str:
+    """The first line of a generated file."""
+    return _template("header.py.j2").render(
+        version=version,
+        package=original.package,
+        package_version=original.version,
+        file=original.file,
+        sha256=original.sha256,
+    )
+
+
 def _import_order(name: str) -> tuple[int, str]:
     """Constants, classes, functions, as import sorters have it."""
     return (0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2, name)
 
 
-def _free_names(function: str) -> set[str]:
+def free_names(function: str) -> set[str]:
     """Names that a function takes from the module around it: in its body, decorators, defaults and annotations."""
     node = ast.parse("class _:\n" + function).body[0].body[0]  # type: ignore[attr-defined]
     arguments = node.args

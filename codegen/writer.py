@@ -1,8 +1,10 @@
 """Bring a folder to the state of an emission: the one place that writes generated files.
 
-A file is replaced only if fusegen wrote it and nobody edited it since (the manifest holds the hash of each);
-what fusegen wrote and no longer wants is removed. Everything is written beside its place first and renamed
-then, the manifest last.
+A file is replaced only if fusegen wrote it and nobody edited it since (the manifest holds the hash of each); what
+fusegen wrote and no longer wants is removed; whatever else lies in the folder stays. The new tree is made whole
+beside the folder and swapped with it in one step, so that an interrupted run leaves the old tree. Where the system
+cannot swap, files are replaced one by one, each in one step, the manifest last, and an error undoes what was done.
+Nothing waits for the disk: what a power cut spoils is generated again.
 """
 
 from __future__ import annotations
@@ -10,14 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fusegen.codegen.emit import MANIFEST
+from fusegen.codegen.diffs import file_diff
+from fusegen.codegen.manifest import MANIFEST, verified_entries
+from fusegen.codegen.swap import alone_in, swap
 
 
 class WriteError(Exception):
-    """A folder that must not be written to as it is; the message says which file and what to do."""
+    """A folder that must not or cannot be written to as it is; the message says which file and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,72 +38,200 @@ class Changes:
         return bool(self.written or self.removed)
 
 
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest that an earlier run left in a folder, None if there is none. Raises `WriteError`."""
+    place = folder / MANIFEST
+    try:
+        manifest = json.loads(place.read_text(encoding="utf-8"))
+        paths = [str(path) for path, _ in manifest["files"].items()]
+        verified_entries(manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        detail = "Remove it or choose another --out."
+        raise WriteError(f"{place}: not a manifest of fusegen ({error!r}). {detail}") from error
+    if any(Path(path).is_absolute() or ".." in Path(path).parts for path in paths):
+        raise WriteError(f"{place}: names files outside of its folder. Remove it or choose another --out.")
+    return dict(manifest)
+
+
 def compare(folder: Path, files: dict[str, str]) -> Changes:
     """What `write` would do. Raises `WriteError` where it would refuse to."""
+    if folder.exists() and not folder.is_dir():
+        raise WriteError(f"{folder}: is a file. Choose another --out.")
     known = _known_files(folder)
     written: list[str] = []
     for path, text in files.items():
         place = folder / path
+        _assert_folders(folder, path)
         if not place.exists():
             written.append(path)
-        elif place.read_bytes() != text.encode():
+        elif place.is_dir() or place.read_bytes() != text.encode():
             _assert_ours(folder, path, known)
             written.append(path)
     removed = [path for path in known if path not in files and (folder / path).exists()]
     for path in removed:
         _assert_ours(folder, path, known)
+    if not known:
+        _assert_no_others(folder)
     return Changes(tuple(written), tuple(removed))
 
 
+def differences(folder: Path, files: dict[str, str], changes: Changes) -> str:
+    """Changes that `compare` found, as a unified diff with paths relative to the folder."""
+    return "".join(
+        file_diff(path, _text(folder / path), files.get(path)) for path in sorted((*changes.written, *changes.removed))
+    )
+
+
 def write(folder: Path, files: dict[str, str]) -> Changes:
-    """Make `folder` hold `files`. Raises `WriteError` before anything is changed if a person's file is in the way."""
-    changes = compare(folder, files)
-    staged: list[tuple[Path, Path]] = []
+    """Make `folder` hold `files`. Raises `WriteError`; the folder is then as it was."""
+    target = folder.resolve()
+    fresh = target.with_name(f".{target.name}.fusegen")
     try:
-        for path in sorted(changes.written, key=lambda path: path == MANIFEST):
-            place = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with alone_in(target.parent):
+            if fresh.exists():
+                # Nobody else is writing here: a run was killed.
+                shutil.rmtree(fresh)
+            changes = compare(folder, files)
+            if changes:
+                _replace(target, fresh, files, changes)
+            return changes
+    except OSError as error:
+        place = error.filename or folder
+        raise WriteError(f"cannot write {folder}: {error.strerror or error} ({place}). It is as it was.") from error
+
+
+def assert_apart(folder: Path, source: Path) -> None:
+    """Raises `WriteError` if a folder to be written lies in a source tree, or the tree in the folder."""
+    folder, source = folder.resolve(), source.resolve()
+    if folder.is_relative_to(source) or source.is_relative_to(folder):
+        raise WriteError(f"{folder}: overlaps the source tree {source}. Choose another --out.")
+
+
+def _replace(target: Path, fresh: Path, files: dict[str, str], changes: Changes) -> None:
+    """Stages the whole new tree as `fresh`, and puts it in the place of the old one."""
+    try:
+        fresh.mkdir()
+        if target.exists():
+            if not os.access(target, os.W_OK):
+                raise WriteError(f"{target}: is read-only. Make it writable or choose another --out.")
+            shutil.copymode(target, fresh)
+            _carry_over(target, fresh, leave_out={*changes.written, *changes.removed})
+        for path in changes.written:
+            place = fresh / path
             place.parent.mkdir(parents=True, exist_ok=True)
-            beside = place.with_name(f".{place.name}.fusegen-{os.getpid()}")
-            staged.append((beside, place))
-            beside.write_bytes(files[path].encode())
-        for beside, place in staged:
-            os.replace(beside, place)
+            place.write_bytes(files[path].encode())
+        if not target.exists():
+            fresh.rename(target)
+        elif _is_in_use(target) or not swap(fresh, target):
+            _replace_each(target, fresh, changes)
     finally:
-        for beside, _ in staged:
-            beside.unlink(missing_ok=True)
-    for path in changes.removed:
-        place = folder / path
-        place.unlink()
-        parent = place.parent
-        if parent != folder and not any(entry.name != "__pycache__" for entry in parent.iterdir()):
-            for compiled in parent.glob("__pycache__/*"):
-                compiled.unlink()
-            (parent / "__pycache__").rmdir() if (parent / "__pycache__").exists() else None
-            parent.rmdir()
-    return changes
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _carry_over(old: Path, fresh: Path, leave_out: set[str]) -> None:
+    """Puts every other file of the old tree into the new one as well: the same file where the system has hard links."""
+    for folder, folders, names in os.walk(old, onerror=_fail):
+        inside = Path(folder).relative_to(old)
+        empty = not (folders or names)
+        links = [name for name in folders if (old / inside / name).is_symlink()]
+        folders[:] = [name for name in folders if name != "__pycache__" and name not in links]
+        staying = [name for name in (*names, *links) if (inside / name).as_posix() not in leave_out]
+        if staying or empty:
+            (fresh / inside).mkdir(parents=True, exist_ok=True)
+        for name in staying:
+            try:
+                os.link(old / inside / name, fresh / inside / name, follow_symlinks=False)
+            except (OSError, NotImplementedError):
+                shutil.copy2(old / inside / name, fresh / inside / name, follow_symlinks=False)
+
+
+def _fail(error: OSError) -> None:
+    raise error
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether this process (and so, likely, a shell) stands in a folder, which would vanish beneath it."""
+    try:
+        return Path.cwd().is_relative_to(folder)
+    except FileNotFoundError:
+        return False
+
+
+def _replace_each(target: Path, fresh: Path, changes: Changes) -> None:
+    """Moves the changed files from `fresh` into `target` one by one, the manifest last; an error undoes it."""
+    changed = sorted(changes.written, key=lambda path: path == MANIFEST)
+    before = {path: _content(target / path) for path in (*changed, *changes.removed)}
+    try:
+        for path in changed:
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / path).replace(target / path)
+        for path in changes.removed:
+            (target / path).unlink()
+    except BaseException:
+        for path, content in before.items():
+            if content is None:
+                (target / path).unlink(missing_ok=True)
+            else:
+                (target / path).write_bytes(content)
+        raise
+    finally:
+        for path in before:
+            _drop_empty(target / path, target)
+
+
+def _drop_empty(place: Path, root: Path) -> None:
+    """Removes the folders between a file and the root that hold nothing but what Python compiled."""
+    for folder in place.parents:
+        if folder == root or not folder.exists() or any(name != "__pycache__" for name in os.listdir(folder)):
+            return
+        shutil.rmtree(folder)
+
+
+def _content(place: Path) -> bytes | None:
+    return place.read_bytes() if place.exists() else None
+
+
+def _text(place: Path) -> str | None:
+    content = _content(place)
+    return None if content is None else content.decode("utf-8", "replace")
 
 
 def _known_files(folder: Path) -> dict[str, str]:
     """Files that an earlier run wrote, by path, with the hash of what it wrote; empty for a new folder."""
-    manifest = folder / MANIFEST
-    if not manifest.exists():
-        return {}
-    try:
-        known = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        paths = {str(path): str(digest) for path, digest in known.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WriteError(
-            f"{manifest}: not a manifest of fusegen ({error}). Remove it or choose another --out."
-        ) from error
-    if any(Path(path).is_absolute() or ".." in Path(path).parts for path in paths):
-        raise WriteError(f"{manifest}: names files outside of its folder. Remove it or choose another --out.")
-    return paths
+    manifest = read_manifest(folder)
+    return dict(manifest["files"]) if manifest else {}
 
 
 def _assert_ours(folder: Path, path: str, known: dict[str, str]) -> None:
-    if path == MANIFEST:
+    if path == MANIFEST and known:
         return
-    if path not in known:
+    if path not in known or (folder / path).is_dir():
         raise WriteError(f"{folder / path}: was not written by fusegen. Move it away or choose another --out.")
     if hashlib.sha256((folder / path).read_bytes()).hexdigest() != known[path]:
         raise WriteError(f"{folder / path}: was edited since fusegen wrote it. Remove it to have it generated again.")
+
+
+def _assert_folders(folder: Path, path: str) -> None:
+    """The folders above a wanted file are folders, or not there."""
+    for parent in (folder / path).relative_to(folder).parents:
+        place = folder / parent
+        if place != folder and (place.is_symlink() or (place.exists() and not place.is_dir())):
+            raise WriteError(f"{place}: was not written by fusegen. Move it away or choose another --out.")
+
+
+def _assert_no_others(folder: Path) -> None:
+    """A folder without a manifest is empty but for hidden files: nothing of a person's becomes part of a new tree."""
+    for place in sorted(_entries(folder)):
+        if not (place.name.startswith(".") and place.is_file()):
+            raise WriteError(
+                f"{place}: was not written by fusegen, and {folder} has no {MANIFEST}. "
+                "Move it away or choose a new or empty folder as --out."
+            )
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    if folder.exists():
+        yield from folder.iterdir()

@@ -70,13 +70,13 @@ def _generate(module: ModuleType) -> Generated:
     unmatched = tuple(
         Refused(f"{name}.{each.class_name}.{each.method}", each.code, each.reason) for each in emission.unmatched
     )
-    if emission.file is None:
+    if emission.text is None:
         failures = tuple(refused(name, UNREADABLE, f"{each.message} (line {each.line})") for each in emission.failures)
         return Generated(refused=failures, unmatched=unmatched)
-    made = _loaded(name, emission.file.text)
+    made = _loaded(name, emission.text)
     bodies = tuple(
         Body(name, site.class_name, site.method, vars(getattr(made, site.class_name))[site.method], IN_MEMORY)
-        for site in emission.file.sites
+        for site in emission.sites
     )
     return Generated(bodies=bodies, unmatched=unmatched)
 

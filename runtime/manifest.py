@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fusegen.kernels import INTERFACE_VERSION
 from fusegen.runtime.outcomes import GIVEN, SHIPPED
 
 SCHEMA_VERSION = 1
@@ -75,7 +76,7 @@ def read_tree(generated: str | Path | None = None) -> GeneratedTree:
     Raises:
         ModuleNotFoundError: no such package.
         FileNotFoundError: the package has no manifest.json.
-        ValueError: the manifest is of another schema.
+        ValueError: the manifest is of another schema, or of a tree that cannot be installed here.
     """
     named = generated or SHIPPED_TREE
     is_folder = isinstance(named, Path) or (Path(named) / "manifest.json").is_file()
@@ -84,6 +85,7 @@ def read_tree(generated: str | Path | None = None) -> GeneratedTree:
     schema = manifest.get("schema_version")
     if schema != SCHEMA_VERSION:
         raise ValueError(f"{folder}: expected a manifest of schema {SCHEMA_VERSION}, got {schema}")
+    _assert_usable(folder, manifest)
     source = manifest["source"]
     return GeneratedTree(
         package=_import_directory(folder) if is_folder else str(named),
@@ -99,6 +101,18 @@ def installed_hashes(tree: GeneratedTree) -> dict[str, str | None]:
     root = installed_folder(tree.source)
     files = {method.file for method in tree.methods}
     return {file: _sha256(root / file) for file in files}
+
+
+def _assert_usable(folder: Path, manifest: dict[str, Any]) -> None:
+    layout = manifest.get("layout", "class")
+    if layout != "class":
+        raise ValueError(f"{folder}: --layout {layout} is not for installing. Run `fusegen emit` with --layout class.")
+    interface = manifest.get("tool", {}).get("kernel_interface", INTERFACE_VERSION)
+    if interface != INTERFACE_VERSION:
+        raise ValueError(
+            f"{folder}: generated for version {interface} of the kernel interface, and this fusegen has "
+            f"{INTERFACE_VERSION}. Run `fusegen emit` again."
+        )
 
 
 def _method(entry: dict[str, Any], package: str) -> PatchedMethod:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, ScanReport, Site
 from fusegen.codegen.report.presentation import Presentation
@@ -48,6 +49,16 @@ def _chains(sites: list[Site]) -> Iterator[str]:
         for chain, number in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             yield f"| {number} | {_code(chain)} |"
         yield from ("", "</details>")
+
+
+def not_emitted_section(entries: list[dict[str, Any]]) -> str:
+    """Matches that were not emitted, as manifest.json spells them, for a report that lies beside generated files."""
+    if not entries:
+        return ""
+    lines = ["", "#### Matched, not emitted", "", "| code | site | line | reason |", "| --- | --- | ---: | --- |"]
+    for entry in sorted(entries, key=lambda entry: entry["code"]):
+        lines.append(f"| {entry['code']} | {_code(entry['site'])} | {entry['line']} | {_text(entry['reason'])} |")
+    return "\n".join(lines) + "\n"
 
 
 def _failures(report: ScanReport) -> Iterator[str]:

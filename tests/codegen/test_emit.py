@@ -1,24 +1,34 @@
-"""What `emit` generates from a tree, and how the writer treats what is already in the folder."""
+"""What `emit` generates from a tree."""
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
-from fusegen.codegen.emit import MANIFEST, Emission, emit
+from fusegen.codegen.cache import Cache
+from fusegen.codegen.emit import Emission, FileOutcome, emit, file_outcome_from_json
 from fusegen.codegen.index import FileIndex
+from fusegen.codegen.manifest import KERNEL_INTERFACE, MANIFEST
+from fusegen.codegen.pipeline import RULES_VERSION
+from fusegen.codegen.selection import Selection, Terms, UnknownTerm, known_operations
 from fusegen.codegen.sources import open_source
 from fusegen.codegen.splice import SpliceError, splice, unsplice
-from fusegen.codegen.writer import WriteError, compare, write
 
-RUN = "from fusegen.cli import main; main()"
+SCHEMA = Path(__file__).parents[2] / "docs/json-schema.json"
+
+
+def late_tree(write_tree: Callable[..., Path], tree: Path) -> Path:
+    """A tree with one match, whose logits are needed after the loss."""
+    text = (tree / "models/llama/modeling_llama.py").read_text()
+    late = text.replace("Llama", "Late").replace("logits=logits)", "logits=logits.float())")
+    return write_tree({"models/late/modeling_late.py": late, "__init__.py": ""}, into=tree.parents[1] / "late")
 
 
 @pytest.fixture
@@ -53,92 +63,163 @@ def test_a_refused_site_is_not_emitted(emission: Emission) -> None:
 
 
 def test_a_match_that_cannot_be_emitted_says_why(write_tree: Callable[..., Path], tree: Path) -> None:
-    text = (tree / "models/llama/modeling_llama.py").read_text()
-    late = text.replace("logits=logits)", "logits=logits.float())")
-    root = write_tree({"models/late/modeling_late.py": late, "__init__.py": ""}, into=tree.parents[1] / "late")
-    result = emit(open_source(str(root)), "1", jobs=1)
+    result = emit(open_source(str(late_tree(write_tree, tree))), "1", jobs=1)
     assert [each.code for each in result.not_emitted] == ["FG602"]
     assert "needed after the loss" in json.loads(result.files[MANIFEST])["not_emitted"][0]["reason"]
 
 
-@pytest.mark.parametrize("seed", ["0", "1", "4242"])
-def test_the_same_bytes_under_any_hash_seed_and_number_of_processes(tree: Path, tmp_path: Path, seed: str) -> None:
-    for number in range(12):
-        copy = tree / f"models/llama{number}/modeling_llama{number}.py"
-        copy.parent.mkdir()
-        copy.write_text((tree / "models/llama/modeling_llama.py").read_text().replace("Llama", f"Llama{number}"))
-    outputs = []
-    for jobs in ("1", "2"):
-        out = tmp_path / f"out{seed}{jobs}"
-        command = [sys.executable, "-c", RUN, "emit", "--source", str(tree), "--out", str(out), "--jobs", jobs]
-        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": seed})
-        outputs.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
-    assert outputs[0] == outputs[1]
-    assert outputs[0] == {Path(path): text.encode() for path, text in emit_again(tree).items()}
+def test_what_is_beside_the_modules_says_what_was_found(emission: Emission) -> None:
+    report = json.loads(emission.files["report.json"])
+    jsonschema.validate(report, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    assert {site["class"]: (site["verdict"], site["code"]) for site in report["sites"]} == {
+        "GemmaForCausalLM": ("match", None),
+        "LlamaForCausalLM": ("match", None),
+        "EditedForCausalLM": ("reject", "FG203"),
+    }
+    assert "| FG203 | `edited.EditedForCausalLM.forward` |" in emission.files["report.md"]
 
 
-def emit_again(tree: Path) -> dict[str, str]:
-    from fusegen import __version__
-
-    return emit(open_source(str(tree)), __version__, jobs=1).files
-
-
-# -- the writer ------------------------------------------------------------------------------------------------
-
-
-def test_writing_twice_changes_nothing(emission: Emission, tmp_path: Path) -> None:
-    out = tmp_path / "generated"
-    assert write(out, emission.files)
-    times = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert not write(out, emission.files)
-    assert times == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+def test_a_match_that_is_not_emitted_stands_in_manifest_and_reports(
+    write_tree: Callable[..., Path], tree: Path
+) -> None:
+    result = emit(open_source(str(late_tree(write_tree, tree))), "1", jobs=1)
+    (entry,) = json.loads(result.files[MANIFEST])["not_emitted"]
+    assert (entry["code"], entry["line"]) == ("FG602", 18)
+    assert json.loads(result.files["report.json"])["not_emitted"] == [entry]
+    assert "| FG602 | `late.LateForCausalLM.forward` | 18 |" in result.files["report.md"]
 
 
-def test_compare_writes_nothing(emission: Emission, tmp_path: Path) -> None:
-    out = tmp_path / "generated"
-    assert MANIFEST in compare(out, emission.files).written
-    assert not out.exists()
+def test_the_manifest_says_what_each_class_comes_from(emission: Emission, tree: Path) -> None:
+    manifest = json.loads(emission.files[MANIFEST])
+    assert manifest["tool"] == {
+        "name": "fusegen",
+        "version": "1.2.3",
+        "rules": RULES_VERSION,
+        "kernel_interface": KERNEL_INTERFACE,
+    }
+    assert manifest["layout"] == "class"
+    gemma = manifest["classes"][0]
+    assert gemma["sha256"] == hashlib.sha256((tree / gemma["file"]).read_bytes()).hexdigest()
+    assert (gemma["class"], gemma["method"], gemma["module"]) == (
+        "GemmaForCausalLM",
+        "forward",
+        "gemma.modeling_gemma",
+    )
+    assert gemma["chain"] == [{"op": "soft_cap", "cap": "self.config.cap"}]
+    text = emission.files["gemma/modeling_gemma.py"]
+    assert manifest["files"]["gemma/modeling_gemma.py"] == hashlib.sha256(text.encode()).hexdigest()
+    assert manifest["files"].keys() == emission.files.keys() - {MANIFEST}
 
 
-def test_what_is_no_longer_wanted_is_removed(emission: Emission, tree: Path, tmp_path: Path) -> None:
-    out = tmp_path / "generated"
-    write(out, emission.files)
-    (tree / "models/llama/modeling_llama.py").unlink()
-    write(out, emit(open_source(str(tree)), "1.2.3", jobs=1).files)
-    assert not (out / "llama").exists()
-    assert (out / "gemma/modeling_gemma.py").exists()
+def test_every_folder_of_the_tree_is_a_package(write_tree: Callable[..., Path], tree: Path) -> None:
+    text = (tree / "models/llama/modeling_llama.py").read_text()
+    root = write_tree({"models/a/deep/modeling_deep.py": text, "__init__.py": ""}, into=tree.parents[1] / "nested")
+    files = emit(open_source(str(root)), "1", jobs=1).files
+    assert {"__init__.py", "a/__init__.py", "a/deep/__init__.py", "a/deep/modeling_deep.py"} <= files.keys()
 
 
-def test_a_file_that_a_person_edited_is_never_touched(emission: Emission, tmp_path: Path) -> None:
-    out = tmp_path / "generated"
-    write(out, emission.files)
-    edited = out / "llama/modeling_llama.py"
-    edited.write_text(edited.read_text() + "# mine\n")
-    changed = emission.files | {"gemma/modeling_gemma.py": "# other\n"}
-    with pytest.raises(WriteError, match=r"llama/modeling_llama\.py: was edited"):
-        write(out, changed)
-    assert edited.read_text().endswith("# mine\n")
-    assert (out / "gemma/modeling_gemma.py").read_text() == emission.files["gemma/modeling_gemma.py"]
+# -- what an earlier run has left ------------------------------------------------------------------------------
 
 
-def test_a_file_that_a_person_wrote_is_never_touched(emission: Emission, tmp_path: Path) -> None:
-    out = tmp_path / "generated"
-    place = out / "llama/modeling_llama.py"
-    place.parent.mkdir(parents=True)
-    place.write_text("# mine\n")
-    with pytest.raises(WriteError, match="was not written by fusegen"):
-        write(out, emission.files)
-    assert [path for path in out.rglob("*") if path.is_file()] == [place]
+VERIFIED = {"version": "5.99.0", "checks": {"loss": "passed"}}
 
 
-@pytest.mark.parametrize("text", ["not json", "[]", '{"files": {"../escape.py": "0"}}', '{"files": 3}'])
-def test_a_foreign_manifest_is_an_error(emission: Emission, tmp_path: Path, text: str) -> None:
-    out = tmp_path / "generated"
-    out.mkdir()
-    (out / MANIFEST).write_text(text)
-    with pytest.raises(WriteError, match=r"manifest\.json"):
-        write(out, emission.files)
-    assert [path.name for path in out.iterdir()] == [MANIFEST]
+def recorded(emission: Emission) -> dict[str, Any]:
+    """The manifest after `fusegen verify --record`."""
+    manifest = json.loads(emission.files[MANIFEST])
+    for entry in manifest["classes"]:
+        entry["verified"] = VERIFIED
+    return manifest
+
+
+def verified(emission: Emission) -> dict[str, Any]:
+    return {entry["class"]: entry.get("verified") for entry in json.loads(emission.files[MANIFEST])["classes"]}
+
+
+def test_what_was_verified_stays_verified_where_nothing_changed(emission: Emission, tree: Path) -> None:
+    assert verified(emission) == {"GemmaForCausalLM": None, "LlamaForCausalLM": None}
+    modeling = tree / "models/llama/modeling_llama.py"
+    modeling.write_text(modeling.read_text() + "# new\n")
+    again = emit(open_source(str(tree)), "1.2.3", jobs=1, earlier=recorded(emission))
+    assert verified(again) == {"GemmaForCausalLM": VERIFIED, "LlamaForCausalLM": None}
+
+
+def test_what_was_verified_must_be_verified_again_for_another_text(emission: Emission, tree: Path) -> None:
+    again = emit(open_source(str(tree)), "1.2.4", jobs=1, earlier=recorded(emission))
+    assert verified(again) == {"GemmaForCausalLM": None, "LlamaForCausalLM": None}
+
+
+def opened(folder: Path, rules: str = "1") -> Cache[FileOutcome]:
+    return Cache.open(folder, "emit", rules, file_outcome_from_json)
+
+
+def test_the_cache_gives_the_same_files(emission: Emission, tree: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        again = emit(open_source(str(tree)), "1.2.3", jobs=1, cache=opened(tmp_path))
+        assert again == emission
+
+
+def test_a_warm_run_reads_no_modeling_file(emission: Emission, tree: Path, tmp_path: Path) -> None:
+    emit(open_source(str(tree)), "1.2.3", jobs=1, cache=opened(tmp_path))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("fusegen.codegen.emit.read_path", None)
+        assert emit(open_source(str(tree)), "1.2.3", jobs=1, cache=opened(tmp_path)) == emission
+
+
+def test_a_changed_file_is_generated_again(tree: Path, tmp_path: Path) -> None:
+    emit(open_source(str(tree)), "1.2.3", jobs=1, cache=opened(tmp_path))
+    modeling = tree / "models/llama/modeling_llama.py"
+    modeling.write_text(modeling.read_text().replace("self.model(input_ids=input_ids)", "self.model(input_ids)"))
+    again = emit(open_source(str(tree)), "1.2.3", jobs=1, cache=opened(tmp_path))
+    assert "self.model(input_ids)" in again.files["llama/modeling_llama.py"]
+    assert again == emit(open_source(str(tree)), "1.2.3", jobs=1)
+
+
+# -- which sites -----------------------------------------------------------------------------------------------
+
+
+def selected(tree: Path, select: list[str], ignore: list[str]) -> tuple[set[str], dict[str, str]]:
+    """The classes that are emitted, and the codes of the other sites in the report."""
+    from fusegen.codegen.reasons import REASONS
+
+    lists = [
+        Terms.parse(words, REASONS, known_operations(), ["gemma", "llama", "edited"]) for words in (select, ignore)
+    ]
+    result = emit(open_source(str(tree)), "1", jobs=1, selection=Selection(*lists))
+    emitted = {site.class_name for site in result.emitted}
+    in_files = {entry["class"] for entry in json.loads(result.files[MANIFEST])["classes"]}
+    assert emitted == in_files
+    return emitted, {site.class_name: site.code or "" for site in result.report.sites if site.class_name not in emitted}
+
+
+@pytest.mark.parametrize(
+    ("select", "ignore", "emitted", "others"),
+    [
+        (["llama"], [], {"LlamaForCausalLM"}, {}),
+        (["gem*"], [], {"GemmaForCausalLM"}, {}),
+        (["GemmaForCausalLM"], [], {"GemmaForCausalLM"}, {}),
+        ([], ["*ForCausalLM"], set(), {}),
+        (["soft_cap"], [], {"GemmaForCausalLM"}, {}),
+        ([], ["soft_cap"], {"LlamaForCausalLM"}, {"EditedForCausalLM": "FG203"}),
+        (["FG2"], [], set(), {"EditedForCausalLM": "FG203"}),
+        (["match"], ["llama"], {"GemmaForCausalLM"}, {}),
+    ],
+)
+def test_a_selection_by_model_class_operation_code_or_verdict(
+    tree: Path, select: list[str], ignore: list[str], emitted: set[str], others: dict[str, str]
+) -> None:
+    assert selected(tree, select, ignore) == (emitted, others)
+
+
+def test_a_selection_by_the_code_of_a_match_that_is_not_emitted(write_tree: Callable[..., Path], tree: Path) -> None:
+    source = open_source(str(late_tree(write_tree, tree)))
+    assert emit(source, "1", jobs=1, selection=Selection(Terms(("FG6",)))).not_emitted
+    assert not emit(source, "1", jobs=1, selection=Selection(Terms(), Terms(("FG6",)))).not_emitted
+
+
+def test_a_class_that_has_no_site_cannot_be_selected(tree: Path) -> None:
+    with pytest.raises(UnknownTerm, match=r"'LamaForCausalLM'\. Did you mean .*LlamaForCausalLM"):
+        emit(open_source(str(tree)), "1", jobs=1, selection=Selection(Terms(("LamaForCausalLM",))))
 
 
 # -- the splice ------------------------------------------------------------------------------------------------
