@@ -82,14 +82,13 @@ def _generate(module: ModuleType) -> Generated:
 
 
 def _emitted(name: str, content: bytes) -> ModuleEmission:
-    from fusegen import __version__
     from fusegen.codegen.one_module import emit_module
 
     loss_utils = installed_folder("transformers") / "loss" / "loss_utils.py"
     return emit_module(
         name,
         content,
-        __version__,
+        installed_version("fusegen") or "unknown",
         source_version=installed_version(name.partition(".")[0]),
         loss_utils=loss_utils.read_bytes() if loss_utils.is_file() else None,
     )
