@@ -117,7 +117,10 @@ class Instances:
 
 
 def _handles_labels(owner: type) -> bool:
-    """Whether a class has a method with something like labels in it; nothing else needs to be read."""
+    """Whether a class is one of a model, with something like labels in a method; nothing else needs to be read."""
+    package, _, inside = owner.__module__.partition(".")
+    if package in ("builtins", "torch") or (package == "transformers" and not inside.startswith("models.")):
+        return False
     functions = (inspect.unwrap(each) for each in vars(owner).values() if isinstance(each, FunctionType))
     return any("label" in name for each in functions for name in each.__code__.co_varnames)
 

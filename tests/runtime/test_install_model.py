@@ -19,7 +19,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 pytest.importorskip("transformers", reason="needs transformers (the extra `runtime`)")
 
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments  # noqa: E402
 
 from fusegen.runtime import InstallError, audit, coverage, fused, install, uninstall  # noqa: E402
 
@@ -233,6 +233,27 @@ def test_checkpoints_and_state_are_those_of_the_original(tiny_llama, tmp_path):
     assert '"LlamaForCausalLM"' in (tmp_path / "config.json").read_text()
 
 
+@pytest.mark.parametrize("whole_process", [True, False])
+def test_the_trainer_sees_the_same_model(tiny_llama, tmp_path, whole_process):
+    """It looks at the name of the class (for label smoothing), the signature and `accepts_loss_kwargs`."""
+    pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate")
+    model, batch = tiny_llama
+
+    def seen():
+        arguments = TrainingArguments(str(tmp_path), label_smoothing_factor=0.1, use_cpu=True, report_to="none")
+        trainer = Trainer(model=model, args=arguments)
+        trainer._set_signature_columns_if_needed()
+        loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=torch.tensor(9))
+        return loss, (trainer.model_accepts_loss_kwargs, trainer._signature_columns, model._get_name())
+
+    loss, facts = seen()
+    install(None if whole_process else model)
+    assert model(**batch).logits is None
+    fused_loss, fused_facts = seen()
+    assert fused_facts == facts
+    torch.testing.assert_close(fused_loss, loss, rtol=0, atol=0)
+
+
 def test_what_another_patcher_owns_is_refused_by_name(tiny_llama, caplog):
     model, batch = tiny_llama
     theirs = {"__name__": "liger_kernel.transformers.model.llama"}
@@ -253,8 +274,9 @@ def test_strict_refuses_what_is_not_verified_and_patches_nothing(tiny_llama):
 
 
 def test_a_model_without_a_language_head_says_so(caplog):
-    assert install(torch.nn.Linear(2, 2)).installed == ()
-    assert "Linear runs unfused: it computes no loss over a vocabulary" in caplog.text
+    report = install(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.CrossEntropyLoss(label_smoothing=0.1)))
+    assert (report.tiers, report.refused, report.unmatched) == ({}, (), ())
+    assert "Sequential runs unfused: it computes no loss over a vocabulary" in caplog.text
     with pytest.raises(InstallError):
         install(torch.nn.Linear(2, 2), strict=True)
 
