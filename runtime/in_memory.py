@@ -6,6 +6,7 @@ is a module with a loader of its own, so that `inspect.getsource`, tracebacks an
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import sys
@@ -31,8 +32,12 @@ PREFIX = "fusegen_in_memory"
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What one module yields: its fused bodies, why others cannot be made, and the losses that are not fused."""
+    """What one module yields: its fused bodies, why others cannot be made, and the losses that are not fused.
 
+    `sha256` is the hash of the source that they were made from.
+    """
+
+    sha256: str = ""
     bodies: tuple[Body, ...] = ()
     refused: tuple[Refused, ...] = ()
     unmatched: tuple[Refused, ...] = ()
@@ -43,17 +48,22 @@ _lock = threading.Lock()
 
 
 def generated(module: ModuleType) -> Generated:
-    """What fusegen makes of a module. Made once, until `forget`; a bug in fusegen is a refusal here, and logged."""
-    name = module.__name__
-    if name not in _known:
+    """What fusegen makes of a module. Made once for each text; a bug in fusegen is a refusal here, and logged."""
+    name, file = module.__name__, getattr(module, "__file__", None)
+    if file is None or not Path(file).is_file():
+        return Generated(refused=(refused(name, UNREADABLE, "it has no file"),))
+    content = Path(file).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    known = _known.get(name)
+    if known is None or known.sha256 != digest:
         try:
-            made = _generate(module)
+            known = _generate(module, content, digest)
         except Exception as error:
             logger.exception("no forward could be generated for %s", name)
-            made = Generated(refused=(refused(name, UNREADABLE, f"{type(error).__name__}: {error}"),))
+            known = Generated(digest, refused=(refused(name, UNREADABLE, f"{type(error).__name__}: {error}"),))
         with _lock:
-            _known.setdefault(name, made)
-    return _known[name]
+            _known[name] = known
+    return known
 
 
 def forget(name: str) -> None:
@@ -62,23 +72,21 @@ def forget(name: str) -> None:
         _known.pop(name, None)
 
 
-def _generate(module: ModuleType) -> Generated:
-    name, file = module.__name__, getattr(module, "__file__", None)
-    if file is None or not Path(file).is_file():
-        return Generated(refused=(refused(name, UNREADABLE, "it has no file"),))
-    emission = _emitted(_importable(module), Path(file).read_bytes())
+def _generate(module: ModuleType, content: bytes, digest: str) -> Generated:
+    name = module.__name__
+    emission = _emitted(_importable(module), content)
     unmatched = tuple(
         Refused(f"{name}.{each.class_name}.{each.method}", each.code, each.reason) for each in emission.unmatched
     )
+    failures = tuple(refused(name, UNREADABLE, f"{each.message} (line {each.line})") for each in emission.failures)
     if emission.text is None:
-        failures = tuple(refused(name, UNREADABLE, f"{each.message} (line {each.line})") for each in emission.failures)
-        return Generated(refused=failures, unmatched=unmatched)
+        return Generated(digest, refused=failures, unmatched=unmatched)
     made = _loaded(name, emission.text)
     bodies = tuple(
         Body(name, site.class_name, site.method, vars(getattr(made, site.class_name))[site.method], IN_MEMORY)
         for site in emission.sites
     )
-    return Generated(bodies=bodies, unmatched=unmatched)
+    return Generated(digest, bodies, failures, unmatched)
 
 
 def _emitted(name: str, content: bytes) -> ModuleEmission:

@@ -27,8 +27,6 @@ from fusegen.runtime.swaps import swaps
 
 logger = logging.getLogger("fusegen")
 
-Placed = tuple[nn.Module, Body]
-
 
 class Instances:
     """Every patched instance of the process. Thread-safe."""
@@ -40,25 +38,20 @@ class Instances:
 
     def install(self, model: nn.Module, bodies: Bodies) -> InstallReport:
         """Patches `model` and the modules in it. Under `strict` raises `InstallError` if it must refuse."""
-        placed: list[Placed] = []
+        placed: list[tuple[nn.Module, Body]] = []
         refusals: dict[str, Refused] = {}
         unmatched: dict[str, Refused] = {}
-        for module in model.modules():
-            for owner in type(module).__mro__:
-                if _handles_labels(owner):
-                    offers = _offers(owner, bodies)
-                    if not offers:
-                        unmatched |= {each.name: each for each in _unmatched(module, owner)}
-                    for plan in (self._planned(module, owner, offer) for offer in offers):
-                        if isinstance(plan, Refused):
-                            refusals[plan.name] = plan
-                        elif plan is not None:
-                            placed.append((module, plan))
-        report = InstallReport(
-            tiers={body.name: body.tier for _, body in placed},
-            refused=tuple(refusals.values()),
-            unmatched=tuple(unmatched.values()),
-        )
+        for module, owner in _label_handlers(model):
+            offers = _offers(owner, bodies)
+            if not offers:
+                unmatched |= {each.name: each for each in _unmatched(module, owner)}
+            for plan in (self._planned(module, owner, offer) for offer in offers):
+                if isinstance(plan, Refused):
+                    refusals[plan.name] = plan
+                elif plan is not None:
+                    placed.append((module, plan))
+        tiers = {body.name: body.tier for _, body in placed}
+        report = InstallReport(tiers, refused=tuple(refusals.values()), unmatched=tuple(unmatched.values()))
         if bodies.strict and (report.refused or not placed):
             raise InstallError(report)
         self._put(placed)
@@ -96,7 +89,7 @@ class Instances:
         plan = swaps.planned(owner, offer)
         return plan if isinstance(plan, Refused) else offer
 
-    def _put(self, placed: list[Placed]) -> None:
+    def _put(self, placed: list[tuple[nn.Module, Body]]) -> None:
         with self._lock:
             for module, body in placed:
                 self._bodies[body.function] = body
@@ -114,6 +107,17 @@ class Instances:
         """The modules that were patched and their deep copies, which only the garbage collector knows."""
         bound = (each for each in gc.get_referrers(*self._bodies) if isinstance(each, MethodType))
         return {*self._modules, *(each.__self__ for each in bound if isinstance(each.__self__, nn.Module))}
+
+
+def _label_handlers(model: nn.Module) -> Iterator[tuple[nn.Module, type]]:
+    """The modules in a model with each of their classes that may compute a loss."""
+    known: dict[type, bool] = {}
+    for module in model.modules():
+        for owner in type(module).__mro__:
+            if owner not in known:
+                known[owner] = _handles_labels(owner)
+            if known[owner]:
+                yield module, owner
 
 
 def _handles_labels(owner: type) -> bool:

@@ -153,9 +153,13 @@ def installed_version(package: str) -> str | None:
 
 
 def _import_directory(folder: Path) -> str:
-    """Makes a directory importable as a package under a name of its own, and returns that name."""
+    """Makes a directory importable as a package under a name of its own, and returns that name.
+
+    The manifest has the hash of every file: a tree that was generated again is another package.
+    """
     folder = folder.resolve()
-    name = f"fusegen_tree_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    content = str(folder).encode() + (folder / "manifest.json").read_bytes()
+    name = f"fusegen_tree_{hashlib.sha256(content).hexdigest()[:12]}"
     if name not in sys.modules:
         spec = ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = [str(folder)]

@@ -107,6 +107,20 @@ def test_another_tree_replaces_the_first(write_tree, fused_llama):
     assert vars(LlamaForCausalLM)["forward"] is original
 
 
+def test_a_tree_that_was_generated_again_replaces_what_was_imported_from_it(write_tree, olmo_not_imported):
+    module = importlib.import_module(OLMO)
+    tree = write_tree(OlmoForCausalLM=OLMO_FORWARD)
+    install(tree)
+    (tree / "olmo/modeling_olmo.py").write_text(OLMO_FORWARD.replace('"generated"', '"generated again"'))
+    manifest = json.loads((tree / "manifest.json").read_text())
+    (tree / "manifest.json").write_text(json.dumps(manifest | {"files": {"olmo/modeling_olmo.py": "another hash"}}))
+    importlib.invalidate_caches()
+    install(tree)
+    assert module.OlmoForCausalLM.forward(None) == "generated again"
+    uninstall()
+    assert source_file(module.OlmoForCausalLM.forward) == module.__file__
+
+
 def test_an_importable_package_is_named(fused_llama, monkeypatch):
     monkeypatch.syspath_prepend(fused_llama.parent)
     assert install("tree").installed == (f"{LLAMA}.forward",)

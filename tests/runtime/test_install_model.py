@@ -21,7 +21,7 @@ pytest.importorskip("transformers", reason="needs transformers (the extra `runti
 
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments  # noqa: E402
 
-from fusegen.runtime import InstallError, audit, coverage, fused, install, uninstall  # noqa: E402
+from fusegen.runtime import InstallError, audit, coverage, fused, in_memory, install, uninstall  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("clean_runtime")
 
@@ -319,11 +319,16 @@ def test_remote_code_goes_through_the_pipeline_in_memory(acme):
 
 def test_a_file_that_was_replaced_after_its_import_is_refused(acme):
     file = Path(sys.modules[type(acme).__module__].__file__)
-    file.write_text(file.read_text().replace("logits / self.config.cap", "logits / 2"))
+    file.write_text(file.read_text().replace("self.config.cap", "self.config.other_cap"))
     report = install(acme)
     assert report.installed == ()
     assert [refused.code for refused in report.refused] == ["FG501"]
     assert "changed since it was imported" in report.refused[0].reason
+    module = sys.modules[type(acme).__module__]
+    module.__loader__.exec_module(module)
+    assert install(module.AcmeForCausalLM(acme.config)).installed
+    source = inspect.getsource(inspect.unwrap(in_memory.generated(module).bodies[0].function))
+    assert "softcap=self.config.other_cap" in source
 
 
 def test_what_cannot_be_fused_in_remote_code_has_its_reason(acme, caplog):
