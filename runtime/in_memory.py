@@ -7,6 +7,7 @@ is a module with a loader of its own, so that `inspect.getsource`, tracebacks an
 from __future__ import annotations
 
 import hashlib
+import linecache
 import logging
 import re
 import sys
@@ -119,6 +120,8 @@ def _loaded(name: str, text: str) -> ModuleType:
     module = module_from_spec(spec)
     loader.exec_module(module)
     sys.modules[spec.name] = module
+    # What was shown for this name until now is another text.
+    linecache.cache.pop(loader.file, None)
     return module
 
 
