@@ -69,9 +69,10 @@ class Installer:
 
     def _imported(self, module: ModuleType) -> None:
         in_memory.forget(module.__name__)
-        if self._bodies is not None:
-            self._bodies.tree.forget(module.__name__)
-            self._patch(self._bodies, module)
+        bodies = self._bodies
+        if bodies is not None:
+            bodies.tree.forget(module.__name__)
+            self._patch(bodies, module)
 
     def _patch(self, bodies: Bodies, module: ModuleType) -> None:
         plans = _planned(bodies, module)

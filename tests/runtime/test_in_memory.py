@@ -9,6 +9,7 @@ import linecache
 import logging
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -135,6 +136,20 @@ def test_a_modeling_file_that_fails_is_nobody_elses_error_and_patched_once_it_is
     assert "fusible(" in inspect.getsource(inspect.unwrap(module.OlmoForCausalLM.forward))
     for loaded in (name, name.rpartition(".")[0]):
         del sys.modules[loaded]
+
+
+def test_threads_that_import_and_generate_at_the_same_time(other_version, monkeypatch):
+    names = [f"transformers.models.{model}.modeling_{model}" for model in ("olmo", "phi", "stablelm")]
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        in_memory.forget(name)
+    install()
+    with ThreadPoolExecutor(6) as pool:
+        modules = set(pool.map(importlib.import_module, names * 4, timeout=120))
+    assert {module.__name__ for module in modules} == set(names)
+    for module in modules:
+        (forward,) = (value.forward for name, value in vars(module).items() if name.endswith("ForCausalLM"))
+        assert "fusible(" in inspect.getsource(inspect.unwrap(forward))
 
 
 @pytest.mark.parametrize(
