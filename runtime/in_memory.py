@@ -35,10 +35,12 @@ PREFIX = "fusegen_in_memory"
 class Generated:
     """What one module yields: its fused bodies, why others cannot be made, and the losses that are not fused.
 
-    `sha256` is the hash of the source that they were made from.
+    `sha256` is the hash of the source that they were made from, `originals` the classes that they are for: a module
+    that is executed again has others.
     """
 
     sha256: str = ""
+    originals: tuple[type, ...] = ()
     bodies: tuple[Body, ...] = ()
     refused: tuple[Refused, ...] = ()
     unmatched: tuple[Refused, ...] = ()
@@ -49,28 +51,26 @@ _lock = threading.Lock()
 
 
 def generated(module: ModuleType) -> Generated:
-    """What fusegen makes of a module. Made once for each text; a bug in fusegen is a refusal here, and logged."""
+    """What fusegen makes of a module. Made once for each execution; a bug in fusegen is a refusal here, and logged."""
     name, file = module.__name__, getattr(module, "__file__", None)
     if file is None or not Path(file).is_file():
         return Generated(refused=(refused(name, UNREADABLE, "it has no file"),))
     content = Path(file).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     known = _known.get(name)
-    if known is None or known.sha256 != digest:
+    if known is None or not _is_of(known, module, digest):
         try:
             known = _generate(module, content, digest)
         except Exception as error:
             logger.exception("no forward could be generated for %s", name)
-            known = Generated(digest, refused=(refused(name, UNREADABLE, f"{type(error).__name__}: {error}"),))
+            return Generated(digest, refused=(refused(name, UNREADABLE, f"{type(error).__name__}: {error}"),))
         with _lock:
             _known[name] = known
     return known
 
 
-def forget(name: str) -> None:
-    """Generate anew for this module next time: it has been executed again."""
-    with _lock:
-        _known.pop(name, None)
+def _is_of(known: Generated, module: ModuleType, digest: str) -> bool:
+    return known.sha256 == digest and all(vars(module).get(each.__name__) is each for each in known.originals)
 
 
 def _generate(module: ModuleType, content: bytes, digest: str) -> Generated:
@@ -87,7 +87,8 @@ def _generate(module: ModuleType, content: bytes, digest: str) -> Generated:
         Body(name, site.class_name, site.method, vars(getattr(made, site.class_name))[site.method], IN_MEMORY)
         for site in emission.sites
     )
-    return Generated(digest, bodies, failures, unmatched)
+    originals = tuple(getattr(made, site.class_name).__bases__[0] for site in emission.sites)
+    return Generated(digest, originals, bodies, failures, unmatched)
 
 
 def _emitted(name: str, content: bytes) -> ModuleEmission:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
-from fusegen.runtime import in_memory
 from fusegen.runtime.bodies import Bodies
 from fusegen.runtime.import_hook import ImportWatcher
 from fusegen.runtime.manifest import GeneratedTree
@@ -68,7 +67,6 @@ class Installer:
             return _report(self._outcomes)
 
     def _imported(self, module: ModuleType) -> None:
-        in_memory.forget(module.__name__)
         bodies = self._bodies
         if bodies is not None:
             bodies.tree.forget(module.__name__)

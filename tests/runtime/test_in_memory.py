@@ -142,7 +142,6 @@ def test_threads_that_import_and_generate_at_the_same_time(other_version, monkey
     names = [f"transformers.models.{model}.modeling_{model}" for model in ("olmo", "phi", "stablelm")]
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
-        in_memory.forget(name)
     install()
     with ThreadPoolExecutor(6) as pool:
         modules = set(pool.map(importlib.import_module, names * 4, timeout=120))
@@ -165,10 +164,7 @@ def test_a_file_that_cannot_be_read_is_a_refusal(tmp_path, content, reason):
     if content is not None:
         module.__file__ = str(tmp_path / "acme_modeling.py")
         (tmp_path / "acme_modeling.py").write_bytes(content)
-    try:
-        made = in_memory.generated(module)
-    finally:
-        in_memory.forget("acme_modeling")
+    made = in_memory.generated(module)
     assert [(each.name, each.code) for each in made.refused] == [("acme_modeling", "FG507")]
     assert reason in made.refused[0].reason
 
@@ -186,8 +182,6 @@ def test_a_bug_in_fusegen_leaves_the_import_alone(other_version, olmo_not_import
     assert failed[olmo_not_imported]["code"] == "FG507"
     assert "AssertionError: a bug" in failed[olmo_not_imported]["reason"]
     assert "a bug" in caplog.text
-    for name in failed:
-        in_memory.forget(name)
 
 
 def test_the_class_of_the_original_stays_as_it_is(other_version):
