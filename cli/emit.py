@@ -16,6 +16,8 @@ from fusegen.codegen.layouts import CLASS, LAYOUTS
 if TYPE_CHECKING:
     from fusegen.codegen.emit import Emission
     from fusegen.codegen.records import Site
+    from fusegen.codegen.selection import Selection
+    from fusegen.codegen.sources import Source
     from fusegen.codegen.writer import Changes
 
 _NAMED_AT_MOST = 20
@@ -63,31 +65,18 @@ def command(
     The folder then holds these and no others. What is not emitted is counted by its reason, listed with -v, and
     stands in manifest.json and the report beside it.
     """
-    from fusegen.cli.reading import model_names, note_left_out, opened, opened_cache, parsed_terms, report_failures
-    from fusegen.cli.terminal import Refused, note, progress_bar, start_logging, write_result
-    from fusegen.codegen.emit import emit, file_outcome_from_json
+    from fusegen.cli.reading import note_left_out, opened, parsed_terms, report_failures
+    from fusegen.cli.terminal import Refused, start_logging, write_result
     from fusegen.codegen.selection import Selection, UnknownTerm
-    from fusegen.codegen.writer import WriteError, assert_apart, compare, differences, read_manifest, write
+    from fusegen.codegen.writer import WriteError, assert_apart, compare, differences, write
 
     verbosity = -1 if quiet else verbose
     start_logging(verbosity)
     tree = opened(source)
     selection = Selection(parsed_terms("select", select, tree), parsed_terms("ignore", ignore, tree))
-    salts = (__version__, tree.package, tree.version, layout, selection)
     try:
         assert_apart(out, tree.location)
-        with progress_bar("Generating", verbosity) as progress:
-            emission = emit(
-                tree,
-                __version__,
-                jobs=jobs,
-                models=model_names(tree, model),
-                progress=progress,
-                layout=layout,
-                selection=selection,
-                cache=opened_cache("emit", file_outcome_from_json, *salts) if cache else None,
-                earlier=read_manifest(out),
-            )
+        emission = _emission(tree, out, layout, selection, model, jobs, cache, verbosity)
         note_left_out(tree, model, verbosity)
         status = report_failures(emission.report)
         if all(file.failures for file in emission.report.files):
@@ -105,11 +94,51 @@ def command(
     else:
         write_result(summary, None)
     if check and changes:
-        for path in (*changes.written[:_NAMED_AT_MOST], *changes.removed[:_NAMED_AT_MOST]):
-            note(f"would change: {out / path}", verbosity)
-        note(f"{out} is not what `fusegen emit` would write; run it without --check.", verbosity)
+        _name_changes(out, changes, verbosity)
         status = status or 1
     context.exit(status)
+
+
+def _emission(
+    tree: Source,
+    out: Path,
+    layout: str,
+    selection: Selection,
+    models: tuple[str, ...],
+    jobs: int | None,
+    use_cache: bool,
+    verbosity: int,
+) -> Emission:
+    """What is generated from `tree` for the folder `out`, with the user's cache and a bar on the terminal."""
+    from fusegen.cli.reading import model_names, opened_cache
+    from fusegen.cli.terminal import progress_bar
+    from fusegen.codegen.emit import emit, file_outcome_from_json
+    from fusegen.codegen.writer import read_manifest
+
+    salts = (__version__, tree.package, tree.version, layout, selection)
+    with progress_bar("Generating", verbosity) as progress:
+        return emit(
+            tree,
+            __version__,
+            jobs=jobs,
+            models=model_names(tree, models),
+            progress=progress,
+            layout=layout,
+            selection=selection,
+            cache=opened_cache("emit", file_outcome_from_json, *salts) if use_cache else None,
+            earlier=read_manifest(out),
+        )
+
+
+def _name_changes(out: Path, changes: Changes, verbosity: int) -> None:
+    from fusegen.cli.terminal import note
+
+    paths = (*changes.written, *changes.removed)
+    for path in paths[:_NAMED_AT_MOST]:
+        note(f"would change: {out / path}", verbosity)
+    if len(paths) > _NAMED_AT_MOST:
+        note(f"would change: {len(paths) - _NAMED_AT_MOST} more", verbosity)
+    note(f"{out} is not what `fusegen emit` would write; run it without --check.", verbosity)
 
 
 def _summary(emission: Emission, changes: Changes, out: Path, verbosity: int, *, written: bool) -> Iterator[str]:

@@ -64,9 +64,9 @@ def compare(folder: Path, files: dict[str, str]) -> Changes:
     for path, text in files.items():
         place = folder / path
         _assert_folders(folder, path)
-        if not place.exists():
+        if not os.path.lexists(place):
             written.append(path)
-        elif place.is_dir() or place.read_bytes() != text.encode():
+        elif not place.is_file() or place.read_bytes() != text.encode():
             _assert_ours(folder, path, known)
             written.append(path)
     removed = [path for path in known if path not in files and (folder / path).exists()]
@@ -208,7 +208,7 @@ def _known_files(folder: Path) -> dict[str, str]:
 def _assert_ours(folder: Path, path: str, known: dict[str, str]) -> None:
     if path == MANIFEST and known:
         return
-    if path not in known or (folder / path).is_dir():
+    if path not in known or (folder / path).is_symlink() or not (folder / path).is_file():
         raise WriteError(f"{folder / path}: was not written by fusegen. Move it away or choose another --out.")
     if hashlib.sha256((folder / path).read_bytes()).hexdigest() != known[path]:
         raise WriteError(f"{folder / path}: was edited since fusegen wrote it. Remove it to have it generated again.")

@@ -157,6 +157,22 @@ def test_a_link_in_the_way_is_not_followed(emission: Emission, without_llama: Em
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.parametrize("target", ["../elsewhere.py", "../nowhere.py"])
+def test_a_link_in_the_place_of_a_file_is_a_persons(
+    emission: Emission, without_llama: Emission, tmp_path: Path, target: str
+) -> None:
+    out = tmp_path / "generated"
+    write(out, without_llama.files)
+    (tmp_path / "elsewhere.py").write_text("mine")
+    (out / "llama").mkdir()
+    link = out / "llama/modeling_llama.py"
+    link.symlink_to(f"../{target}")
+    with pytest.raises(WriteError, match=r"modeling_llama\.py: was not written by fusegen"):
+        write(out, emission.files)
+    assert link.is_symlink()
+    assert (tmp_path / "elsewhere.py").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     "text",
     [
