@@ -11,17 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusegen.kernels import linear_cross_entropy
-    from fusegen.runtime import coverage, fused, install, uninstall
+    from fusegen.runtime import audit, coverage, fused, install, register_canonical, structural_hash, uninstall
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "coverage", "fused", "install", "linear_cross_entropy", "uninstall"]
+__all__ = [
+    "__version__",
+    "audit",
+    "coverage",
+    "fused",
+    "install",
+    "linear_cross_entropy",
+    "register_canonical",
+    "structural_hash",
+    "uninstall",
+]
 
 _LAZY = {
+    "audit": "fusegen.runtime",
     "coverage": "fusegen.runtime",
     "fused": "fusegen.runtime",
     "install": "fusegen.runtime",
     "linear_cross_entropy": "fusegen.kernels",
+    "register_canonical": "fusegen.runtime",
+    "structural_hash": "fusegen.runtime",
     "uninstall": "fusegen.runtime",
 }
 
@@ -31,7 +44,13 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_LAZY[name]), name)
+    try:
+        return getattr(import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        needs = f"fusegen.{name} needs torch, which is not installed: pip install 'fusegen[runtime]'"
+        raise ModuleNotFoundError(needs, name="torch") from error
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,8 @@ COMMANDS = {
     "scan": "Find every language-model head and loss and say whether it can be fused.",
     "emit": "Write patched modeling files for every match that can be emitted.",
     "diff": "Show what changed between two transformers trees, for every head and loss.",
+    "run": "Run a training program with fusegen installed in it.",
+    "doctor": "Say what fusegen.install() would do here, with all versions.",
     "explain": "Show one site in full, beside the source lines that it comes from.",
     "rule": "Explain a reason code, or list them all.",
 }

@@ -20,12 +20,18 @@ _TUPLE_DECORATORS = frozenset({"can_return_tuple", "capture_outputs", "check_mod
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The modeling file that a generated module comes from."""
+    """The modeling file that a generated module comes from. A module outside of any package has the package ""."""
 
     package: str
     version: str
     file: str
     sha256: str
+
+    @property
+    def module(self) -> str:
+        """The dotted name under which the file is imported."""
+        inside = self.file.removesuffix(".py").replace("/", ".")
+        return f"{self.package}.{inside}" if self.package else inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
     standing = ["stands_for_original"] if any(each.needs_original for each in classes) else []
     runtime = sorted([*runtime_names(plans, names), *standing])
     free = sorted(names - set(runtime), key=_import_order)
-    module = original.file.removesuffix(".py")
+    source_package, _, source_module = original.module.rpartition(".")
     return (
         template("module.py.j2").render(
             version=version,
@@ -123,8 +129,8 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
             sha256=original.sha256,
             licence=_licence(index.text),
             needs_torch="torch" in free,
-            source_package=f"{original.package}.{module.rsplit('/', 1)[0].replace('/', '.')}",
-            source_module=module.rsplit("/", 1)[1],
+            source_package=source_package,
+            source_module=source_module,
             names=[name for name in free if name != "torch"],
             runtime_names=runtime,
             classes=classes,

@@ -1,10 +1,12 @@
 """What generated forwards stand on at run time. Needs torch, and nothing of the static half."""
 
+from fusegen.runtime.audit import audit
+from fusegen.runtime.canonical import register_canonical, structural_hash, unregister_canonical
 from fusegen.runtime.guards import coverage, fusible
-from fusegen.runtime.install import InstallError, InstallReport, install, uninstall
+from fusegen.runtime.install import fused, install, uninstall
 from fusegen.runtime.losses import causal_lm_loss, cross_entropy_loss, masked_lm_loss
 from fusegen.runtime.original_class import stands_for_original
-from fusegen.runtime.policy import fused
+from fusegen.runtime.outcomes import InstallError, InstallReport
 from fusegen.runtime.projection import Projection
 from fusegen.runtime.tuples import can_return_tuple, capture_outputs, check_model_inputs
 
@@ -12,6 +14,7 @@ __all__ = [
     "InstallError",
     "InstallReport",
     "Projection",
+    "audit",
     "can_return_tuple",
     "capture_outputs",
     "causal_lm_loss",
@@ -22,6 +25,9 @@ __all__ = [
     "fusible",
     "install",
     "masked_lm_loss",
+    "register_canonical",
     "stands_for_original",
+    "structural_hash",
     "uninstall",
+    "unregister_canonical",
 ]

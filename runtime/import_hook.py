@@ -18,21 +18,22 @@ class ImportWatcher(MetaPathFinder):
     """Calls `imported(module)` right after each of the watched modules has been executed, reloads included."""
 
     def __init__(self, imported: Callable[[ModuleType], None]) -> None:
-        self.watched: frozenset[str] = frozenset()
         self._imported = imported
+        self._watches: Callable[[str], bool] | None = None
 
-    def watch(self, modules: frozenset[str]) -> None:
-        """Watches these modules from now on, and no others; none: leaves `sys.meta_path`."""
-        self.watched = modules
-        if modules and self not in sys.meta_path:
+    def watch(self, watches: Callable[[str], bool] | None) -> None:
+        """Watches the modules whose names `watches` accepts, and no others; None: leaves `sys.meta_path`."""
+        self._watches = watches
+        if watches and self not in sys.meta_path:
             sys.meta_path.insert(0, self)
-        elif not modules and self in sys.meta_path:
+        elif not watches and self in sys.meta_path:
             sys.meta_path.remove(self)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in self.watched:
+        watches = self._watches
+        if watches is None or not watches(fullname):
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)

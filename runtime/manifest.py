@@ -9,6 +9,7 @@ The original that a method replaces is named by its file, relative to the packag
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import sys
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from types import ModuleType
 from typing import Any
 
 from fusegen.kernels import INTERFACE_VERSION
+from fusegen.runtime.outcomes import GIVEN, SHIPPED
 
 SCHEMA_VERSION = 1
+SHIPPED_TREE = "fusegen.generated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class PatchedMethod:
     """One method of the manifest and the original that it replaces.
 
     `module` is the generated module inside the tree, `file` the original's path inside its package,
-    `source_module` the dotted name under which the original is imported.
+    `source_module` the dotted name under which the original is imported, `verified_for` the version of the
+    package for which `fusegen verify --record` has found the two equal.
     """
 
     class_name: str
@@ -38,6 +42,7 @@ class PatchedMethod:
     sha256: str
     module: str
     source_module: str
+    verified_for: str | None = None
 
     @property
     def name(self) -> str:
@@ -52,21 +57,30 @@ class GeneratedTree:
     source: str
     version: str | None
     methods: tuple[PatchedMethod, ...]
+    tier: str
 
     def generated_module(self, method: PatchedMethod) -> ModuleType:
         """The generated module that holds `method`, imported on first use."""
         return import_module(f"{self.package}.{method.module}")
 
+    def forget(self, source_module: str) -> None:
+        """Import the generated module for this original anew next time: its names are those of before a reload."""
+        for method in self.methods:
+            if method.source_module == source_module:
+                sys.modules.pop(f"{self.package}.{method.module}", None)
 
-def read_tree(generated: str | Path) -> GeneratedTree:
-    """The tree of an importable package (a name) or of a directory (a `Path`).
+
+def read_tree(generated: str | Path | None = None) -> GeneratedTree:
+    """The tree of a directory or of an importable package (by its name); None: the one that ships with fusegen.
 
     Raises:
         ModuleNotFoundError: no such package.
         FileNotFoundError: the package has no manifest.json.
         ValueError: the manifest is of another schema, or of a tree that cannot be installed here.
     """
-    folder = generated if isinstance(generated, Path) else _folder(generated)
+    named = generated or SHIPPED_TREE
+    is_folder = isinstance(named, Path) or (Path(named) / "manifest.json").is_file()
+    folder = Path(named) if is_folder else installed_folder(str(named))
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     schema = manifest.get("schema_version")
     if schema != SCHEMA_VERSION:
@@ -74,16 +88,17 @@ def read_tree(generated: str | Path) -> GeneratedTree:
     _assert_usable(folder, manifest)
     source = manifest["source"]
     return GeneratedTree(
-        package=_import_directory(folder) if isinstance(generated, Path) else generated,
+        package=_import_directory(folder) if is_folder else str(named),
         source=source["package"],
         version=source.get("version"),
         methods=tuple(_method(entry, source["package"]) for entry in manifest["classes"]),
+        tier=GIVEN if generated else SHIPPED,
     )
 
 
 def installed_hashes(tree: GeneratedTree) -> dict[str, str | None]:
     """The sha256 of each original file as it is installed, by its path in the manifest; None where there is none."""
-    root = _folder(tree.source)
+    root = installed_folder(tree.source)
     files = {method.file for method in tree.methods}
     return {file: _sha256(root / file) for file in files}
 
@@ -100,7 +115,7 @@ def _assert_usable(folder: Path, manifest: dict[str, Any]) -> None:
         )
 
 
-def _method(entry: dict[str, str], package: str) -> PatchedMethod:
+def _method(entry: dict[str, Any], package: str) -> PatchedMethod:
     return PatchedMethod(
         class_name=entry["class"],
         method=entry["method"],
@@ -108,6 +123,7 @@ def _method(entry: dict[str, str], package: str) -> PatchedMethod:
         sha256=entry["sha256"],
         module=entry["module"],
         source_module=f"{package}.{entry['file'].removesuffix('.py').replace('/', '.')}",
+        verified_for=(entry.get("verified") or {}).get("version"),
     )
 
 
@@ -115,18 +131,35 @@ def _sha256(file: Path) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
-def _folder(package: str) -> Path:
-    """The directory of a package, which is not imported unless it is inside another one."""
+def installed_folder(package: str) -> Path:
+    """The directory of a package, which is not imported unless it is inside another one.
+
+    Raises:
+        ModuleNotFoundError: no such package.
+    """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"no package named {package!r}", name=package)
+        raise ModuleNotFoundError(f"no package named {package!r}: install it first", name=package)
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def installed_version(package: str) -> str | None:
+    """The version of a package: its own word if it is imported, else its metadata's; None without either."""
+    version = getattr(sys.modules.get(package), "__version__", None)
+    try:
+        return version or importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _import_directory(folder: Path) -> str:
-    """Makes a directory importable as a package under a name of its own, and returns that name."""
+    """Makes a directory importable as a package under a name of its own, and returns that name.
+
+    The manifest has the hash of every file: a tree that was generated again is another package.
+    """
     folder = folder.resolve()
-    name = f"fusegen_tree_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    content = str(folder).encode() + (folder / "manifest.json").read_bytes()
+    name = f"fusegen_tree_{hashlib.sha256(content).hexdigest()[:12]}"
     if name not in sys.modules:
         spec = ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = [str(folder)]

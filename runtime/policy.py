@@ -76,8 +76,3 @@ def checked_choice(fuse: str, name: str) -> str:
 
 
 policy = Policy()
-
-
-def fused(*, fuse: str = "always") -> AbstractContextManager[None]:
-    """A block in which `fuse` decides, in this thread: `with fused(): loss = model(**batch).loss`."""
-    return policy.override(fuse)

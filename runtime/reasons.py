@@ -9,6 +9,9 @@ DRIFT = "FG501"
 CONFLICT = "FG502"
 MISSING = "FG503"
 BROKEN = "FG504"
+UNVERIFIED = "FG505"
+SIGNATURE = "FG506"
+UNREADABLE = "FG507"
 POLICY = "FG511"
 HEAD_TYPE = "FG512"
 HEAD_HOOKS = "FG513"
@@ -25,6 +28,9 @@ REASONS = {
     CONFLICT: "somebody else has patched the method already",
     MISSING: "the installed package has no such file, class or method",
     BROKEN: "the generated module cannot be imported",
+    UNVERIFIED: "strict asks for a forward that `fusegen verify --record` has verified for the installed version",
+    SIGNATURE: "the registered forward cannot be called like the original",
+    UNREADABLE: "no forward can be generated from the source of the module",
     POLICY: "the policy says to compute the logits here (fuse='training' leaves evaluation alone)",
     HEAD_TYPE: "the head is not a plain torch.nn.Linear",
     HEAD_HOOKS: "calling the head would run hooks or a replaced forward, which the fused loss would bypass",
@@ -36,3 +42,6 @@ REASONS = {
     PASSED_OVER: "a module that the fused loss passes over is not of the class that was read, or has hooks",
     CONDITION: "a condition under which alone the fused loss is equal does not hold (see `where` in the forward)",
 }
+
+# What went wrong with fusegen or the file, as against what was refused on purpose.
+FAILURES = (BROKEN, UNREADABLE)

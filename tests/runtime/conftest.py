@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
@@ -65,12 +66,15 @@ def tiny_llama():
 
 @pytest.fixture
 def write_tree(tmp_path):
-    """Writes a generated tree and returns its folder: `write_tree(LlamaForCausalLM=text, sha256=None)`."""
+    """Writes a generated tree and returns its folder: `write_tree(LlamaForCausalLM=text, sha256=None)`.
+
+    `verified` is the version of transformers for which all of it is said to be verified.
+    """
     from importlib.util import find_spec
 
     root = Path(find_spec("transformers").submodule_search_locations[0])
 
-    def write(sha256: str | None = None, folder: str = "tree", **modules: str) -> Path:
+    def write(sha256: str | None = None, folder: str = "tree", verified: str | None = None, **modules: str) -> Path:
         classes = []
         for name, text in modules.items():
             model = name.removesuffix("ForCausalLM").lower()
@@ -87,6 +91,7 @@ def write_tree(tmp_path):
                     "file": file,
                     "sha256": sha256 or hashlib.sha256((root / file).read_bytes()).hexdigest(),
                     "module": f"{model}.modeling_{model}",
+                    **({"verified": {"version": verified, "checks": {}}} if verified else {}),
                 }
             )
         manifest = {
@@ -102,9 +107,15 @@ def write_tree(tmp_path):
 
 
 @pytest.fixture
-def fused_llama(write_tree):
+def write_llama(write_tree):
+    """`write_tree` with one class, a Llama whose loss is fused."""
+    return partial(write_tree, LlamaForCausalLM=FUSED_FORWARD)
+
+
+@pytest.fixture
+def fused_llama(write_llama):
     """The folder of a tree with one class, a Llama whose loss is fused."""
-    return write_tree(LlamaForCausalLM=FUSED_FORWARD)
+    return write_llama()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from importlib.machinery import SourceFileLoader
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
-pytest.importorskip("transformers", reason="needs transformers (the extra `runtime`)")
+transformers = pytest.importorskip("transformers", reason="needs transformers (the extra `runtime`)")
 
 from transformers import LlamaForCausalLM  # noqa: E402
 
@@ -57,7 +57,7 @@ def loss_and_gradients(model, batch):
 def test_an_installed_model_trains_the_same(tiny_llama, fused_llama, extra):
     model, batch = tiny_llama
     before, gradients = loss_and_gradients(model, batch | extra)
-    report = install(fused_llama, strict=True)
+    report = install(fused_llama)
     assert report.installed == (f"{LLAMA}.forward",)
     after, fused_gradients = loss_and_gradients(model, batch | extra)
     assert before.logits is not None
@@ -107,6 +107,20 @@ def test_another_tree_replaces_the_first(write_tree, fused_llama):
     assert vars(LlamaForCausalLM)["forward"] is original
 
 
+def test_a_tree_that_was_generated_again_replaces_what_was_imported_from_it(write_tree, olmo_not_imported):
+    module = importlib.import_module(OLMO)
+    tree = write_tree(OlmoForCausalLM=OLMO_FORWARD)
+    install(tree)
+    (tree / "olmo/modeling_olmo.py").write_text(OLMO_FORWARD.replace('"generated"', '"generated again"'))
+    manifest = json.loads((tree / "manifest.json").read_text())
+    (tree / "manifest.json").write_text(json.dumps(manifest | {"files": {"olmo/modeling_olmo.py": "another hash"}}))
+    importlib.invalidate_caches()
+    install(tree)
+    assert module.OlmoForCausalLM.forward(None) == "generated again"
+    uninstall()
+    assert source_file(module.OlmoForCausalLM.forward) == module.__file__
+
+
 def test_an_importable_package_is_named(fused_llama, monkeypatch):
     monkeypatch.syspath_prepend(fused_llama.parent)
     assert install("tree").installed == (f"{LLAMA}.forward",)
@@ -115,28 +129,72 @@ def test_an_importable_package_is_named(fused_llama, monkeypatch):
         del sys.modules[name]
 
 
-def test_drift_is_refused(write_tree):
+def test_a_stale_forward_is_generated_anew_and_never_used(write_tree, tiny_llama):
+    model, batch = tiny_llama
+    before, gradients = loss_and_gradients(model, batch)
+    tree = write_tree(sha256="0" * 64, LlamaForCausalLM="raise AssertionError('never imported')")
+    assert install(tree).tiers == {f"{LLAMA}.forward": "in-memory"}
+    after, fused_gradients = loss_and_gradients(model, batch)
+    assert after.logits is None
+    torch.testing.assert_close((after.loss, fused_gradients), (before.loss, gradients))
+
+
+def test_a_stale_forward_is_refused_under_strict(write_tree):
     original = vars(LlamaForCausalLM)["forward"]
     tree = write_tree(sha256="0" * 64, LlamaForCausalLM="raise AssertionError('never imported')")
-    report = install(tree)
-    assert [(refused.name, refused.code) for refused in report.refused] == [(f"{LLAMA}.forward", "FG501")]
-    assert "FG501 the installed modeling file is not the one" in str(report)
+    with pytest.raises(InstallError, match="FG501 the installed modeling file is not the one") as error:
+        install(tree, strict=True)
+    assert [refused.name for refused in error.value.report.refused] == [f"{LLAMA}.forward"]
     assert vars(LlamaForCausalLM)["forward"] is original
 
 
-def test_strict_raises_before_anything_is_patched(write_tree, fused_llama, olmo_not_imported):
-    manifest = json.loads((fused_llama / "manifest.json").read_text())
+def test_of_a_given_tree_only_its_own_classes_are_generated_anew(write_tree):
+    stale = write_tree(sha256="0" * 64, LlamaForCausalLM="")
+    manifest = json.loads((stale / "manifest.json").read_text())
+    manifest["classes"][0]["class"] = "LlamaForTokenClassification"
+    (stale / "manifest.json").write_text(json.dumps(manifest))
+    report = install(stale)
+    assert report.tiers == {}
+    assert [refused.code for refused in report.refused] == ["FG501"]
+    assert "none can be generated" in report.refused[0].reason
+
+
+def test_strict_raises_before_anything_is_patched(write_llama, olmo_not_imported):
+    tree = write_llama(verified=transformers.__version__)
+    manifest = json.loads((tree / "manifest.json").read_text())
     llama = manifest["classes"][0]
     manifest["classes"].append(llama | {"class": "NoSuchClass"})
     manifest["classes"].append(llama | {"file": "models/none/modeling_none.py", "class": "NoneForCausalLM"})
-    (fused_llama / "manifest.json").write_text(json.dumps(manifest))
+    (tree / "manifest.json").write_text(json.dumps(manifest))
     original = vars(LlamaForCausalLM)["forward"]
     with pytest.raises(InstallError, match="2 refused") as error:
-        install(fused_llama, strict=True, fuse="always")
+        install(tree, strict=True, fuse="always")
     assert [refused.code for refused in error.value.report.refused] == ["FG503", "FG503"]
     assert vars(LlamaForCausalLM)["forward"] is original
     assert policy.fuse == "training"
-    assert len(install(fused_llama).installed) == 1
+    assert len(install(tree).installed) == 1
+
+
+def test_strict_uses_what_is_verified_for_the_installed_version(write_llama):
+    tree = write_llama(verified=transformers.__version__)
+    assert install(tree, strict=True).tiers == {f"{LLAMA}.forward": "given"}
+
+
+@pytest.mark.parametrize("verified", [None, "4.0.0"])
+def test_strict_refuses_what_is_not_verified_for_the_installed_version(write_llama, verified):
+    with pytest.raises(InstallError, match=r"1 refused\n.*FG505"):
+        install(write_llama(verified=verified), strict=True)
+
+
+def test_a_long_report_names_some_of_each_code_and_counts_the_others(write_llama):
+    tree = write_llama()
+    manifest = json.loads((tree / "manifest.json").read_text())
+    manifest["classes"] = [manifest["classes"][0] | {"class": f"Class{number}"} for number in range(9)]
+    (tree / "manifest.json").write_text(json.dumps(manifest))
+    lines = str(install(tree)).splitlines()
+    assert lines[0] == "0 installed, 0 pending import, 9 refused"
+    assert len(lines) == 7
+    assert lines[-1] == "... and 4 more: FG503"
 
 
 @pytest.mark.parametrize("wraps", [False, True])
@@ -150,7 +208,17 @@ def test_a_forward_that_somebody_else_patched_is_refused(fused_llama, monkeypatc
     monkeypatch.setattr(LlamaForCausalLM, "forward", theirs)
     report = install(fused_llama)
     assert [refused.code for refused in report.refused] == ["FG502"]
+    assert f"patched the method already: {__name__}.test_a_forward" in report.refused[0].reason
     assert vars(LlamaForCausalLM)["forward"] is theirs
+
+
+def test_a_class_that_somebody_else_has_put_in_the_place_of_the_original_is_refused(fused_llama, monkeypatch):
+    module = sys.modules[LlamaForCausalLM.__module__]
+    theirs = type("LlamaForCausalLM", (LlamaForCausalLM,), {"forward": lambda self: None, "__module__": "acme.fast"})
+    monkeypatch.setattr(module, "LlamaForCausalLM", theirs)
+    report = install(fused_llama)
+    assert [refused.code for refused in report.refused] == ["FG502"]
+    assert "acme.fast" in report.refused[0].reason
 
 
 def test_uninstall_leaves_what_was_patched_on_top(fused_llama, monkeypatch, caplog):
@@ -232,6 +300,16 @@ def test_install_sets_the_policy(fused_llama):
     assert policy.fuse == "training"
     with pytest.raises(ValueError, match="fuse: expected one of"):
         install(fused_llama, fuse="maybe")
+
+
+def test_a_release_older_than_the_oldest_supported_one_is_left_alone(tiny_llama, monkeypatch):
+    finders = list(sys.meta_path)
+    monkeypatch.setattr("transformers.__version__", "4.55.4")
+    for target in (None, tiny_llama[0]):
+        with pytest.raises(ImportError, match=r"transformers 4\.55\.4 is older than 4\.56"):
+            install(target)
+    assert sys.meta_path == finders
+    assert "forward" not in vars(tiny_llama[0])
 
 
 def test_a_tree_that_cannot_be_read(tmp_path, fused_llama):
