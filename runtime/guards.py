@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.modules import module as nn_module
 
 from fusegen.kernels.operator import AUTOCAST_KEYS
@@ -36,7 +37,6 @@ STOCK_LOSSES = "transformers.loss.loss_utils"
 _PLAIN_TENSORS = (nn.Parameter, torch.Tensor)
 _PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _DEVICES = tuple(AUTOCAST_KEYS)
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _LINEAR_FORWARD = nn.Linear.forward
 _calls: dict[type, Counter[str]] = {}
 
@@ -70,6 +70,7 @@ def fusible(
         or _passed_over_refusal(module, through or {})
         or _head_refusal(module, head, through or {})
         or _loss_refusal(module, loss)
+        or _transform_refusal()
         or (None if where is None or where() else reasons.CONDITION)
     )
     _count(type(module), refusal or FUSED)
@@ -106,7 +107,7 @@ def head_refusal(head: Any) -> str | None:
     """
     if type(head) is not nn.Linear:
         return reasons.HEAD_TYPE
-    if _has_hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head):
+    if _hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head):
         return reasons.HEAD_HOOKS
     return _weight_refusal(head)
 
@@ -124,16 +125,17 @@ def _head_refusal(module: nn.Module, head: Any, through: dict[str, type[nn.Modul
 
 def _weight_refusal(head: Any) -> str | None:
     """The code of what keeps weight and bias from being plain tensors on a device that the kernel knows, or None."""
-    if not _is_plain(head.weight, 2) or not (head.bias is None or _is_plain(head.bias, 1)):
+    weight, bias = head.weight, head.bias
+    if not _is_plain(weight, 2) or not (bias is None or _is_plain(bias, 1)):
         return reasons.HEAD_WEIGHT
-    return None if head.weight.device.type in _DEVICES else reasons.DEVICE
+    return None if weight.device.type in _DEVICES else reasons.DEVICE
 
 
 def _passed_over_refusal(module: nn.Module, through: dict[str, type[nn.Module]]) -> str | None:
     """The code of what keeps a module from doing what its class's source says and nothing else, or None."""
     for path, cls in through.items():
         passed = _below(module, path)
-        if type(passed) is not cls or _has_hooks(passed) or passed.forward != cls.forward.__get__(passed):
+        if type(passed) is not cls or _hooks(passed) or passed.forward != cls.forward.__get__(passed):
             return reasons.PASSED_OVER
         if cls.forward.__module__ != cls.__module__:
             return reasons.PASSED_OVER
@@ -148,18 +150,20 @@ def _below(module: nn.Module, path: str) -> Any:
     return found
 
 
-def _has_hooks(head: nn.Module) -> bool:
-    """Whether calling a module would run hooks of its own, or hooks that are registered for all modules."""
-    return any(
-        len(hooks) > 0
-        for hooks in (
-            *(head.__dict__[name] for name in _HOOKS),
-            nn_module._global_forward_pre_hooks,
-            nn_module._global_forward_hooks,
-            nn_module._global_backward_pre_hooks,
-            nn_module._global_backward_hooks,
-        )
+def _hooks(module: nn.Module) -> int:
+    """How many hooks calling a module would run: its own, and those that are registered for all modules."""
+    own = module.__dict__
+    hooks = (
+        own["_forward_pre_hooks"],
+        own["_forward_hooks"],
+        own["_backward_pre_hooks"],
+        own["_backward_hooks"],
+        nn_module._global_forward_pre_hooks,
+        nn_module._global_forward_hooks,
+        nn_module._global_backward_pre_hooks,
+        nn_module._global_backward_hooks,
     )
+    return sum(map(len, hooks))
 
 
 def _is_plain(tensor: Any, dimensions: int) -> bool:
@@ -182,3 +186,9 @@ def _loss_refusal(module: nn.Module, name: str | None) -> str | None:
         for part in (function, inner)
     )
     return None if is_stock else reasons.LOSS_FUNCTION
+
+
+def _transform_refusal() -> str | None:
+    """Whether something other than plain backpropagation goes through this call."""
+    transformed = torch._C._functorch.get_dynamic_layer_stack_depth() > 0 or forward_ad._current_level >= 0
+    return reasons.TRANSFORM if transformed else None

@@ -48,28 +48,24 @@ class Policy:
         fuse = self.fuse
         if fuse == "never" or (fuse == "training" and not training):
             return reasons.POLICY
-        return reasons.TUPLE if getattr(self._thread, "tuples", False) else None
+        return reasons.TUPLE if getattr(self._thread, "tuples", None) else None
 
-    @contextmanager
-    def override(self, fuse: str) -> Iterator[None]:
+    def override(self, fuse: str) -> AbstractContextManager[None]:
         """The choice for a block; other threads keep theirs. Raises `ValueError`."""
-        checked_choice(fuse, "fuse")
-        before = getattr(self._thread, "fuse", None)
-        self._thread.fuse = fuse
-        try:
-            yield
-        finally:
-            self._thread.fuse = before
+        return self._held("fuse", checked_choice(fuse, "fuse"))
+
+    def whole_tuples(self) -> AbstractContextManager[None]:
+        """A block in which nothing is fused, since a tuple without its logits would have another order."""
+        return self._held("tuples", True)
 
     @contextmanager
-    def whole_tuples(self) -> Iterator[None]:
-        """A block in which nothing is fused, since a tuple without its logits would have another order."""
-        before = getattr(self._thread, "tuples", False)
-        self._thread.tuples = True
+    def _held(self, name: str, value: str | bool) -> Iterator[None]:
+        before = getattr(self._thread, name, None)
+        setattr(self._thread, name, value)
         try:
             yield
         finally:
-            self._thread.tuples = before
+            setattr(self._thread, name, before)
 
 
 def checked_choice(fuse: str, name: str) -> str:

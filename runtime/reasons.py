@@ -16,8 +16,9 @@ HEAD_WEIGHT = "FG514"
 LOSS_FUNCTION = "FG515"
 TUPLE = "FG516"
 DEVICE = "FG517"
-PASSED_OVER = "FG518"
-CONDITION = "FG519"
+TRANSFORM = "FG518"
+PASSED_OVER = "FG519"
+CONDITION = "FG520"
 
 REASONS = {
     DRIFT: "the installed modeling file is not the one that this forward was generated from",
@@ -31,6 +32,7 @@ REASONS = {
     LOSS_FUNCTION: "the model's loss_function is not the stock one",
     TUPLE: "a tuple was asked for (return_dict=False), whose logits have a place",
     DEVICE: "no backend of the kernel knows the head's device",
+    TRANSFORM: "a transform of torch.func or forward-mode differentiation is active, and the kernel has no rule for it",
     PASSED_OVER: "a module that the fused loss passes over is not of the class that was read, or has hooks",
     CONDITION: "a condition under which alone the fused loss is equal does not hold (see `where` in the forward)",
 }

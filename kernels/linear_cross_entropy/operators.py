@@ -249,9 +249,10 @@ def _outputs(chosen: Selection, rows: Rows) -> tuple[Tensor, ...]:
 
 
 def _fake_outputs(hidden: Tensor, want: Sequence[bool], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    loss, logprob, lse = (hidden.new_empty(len(hidden), dtype=dtype) for _ in range(3))
-    entropy = hidden.new_empty(len(hidden) if want[0] else 0, dtype=dtype)
-    return loss, logprob, lse, entropy, hidden.new_empty(len(hidden) if want[1] else 0, dtype=torch.int64)
+    total = hidden.shape[0]  # `len` would make a number of it, and a graph for each
+    loss, logprob, lse = (hidden.new_empty(total, dtype=dtype) for _ in range(3))
+    entropy = hidden.new_empty(total if want[0] else 0, dtype=dtype)
+    return loss, logprob, lse, entropy, hidden.new_empty(total if want[1] else 0, dtype=torch.int64)
 
 
 def _gradients(rows: Rows, bias: Tensor | None, scale: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

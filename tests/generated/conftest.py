@@ -1,4 +1,4 @@
-"""A process in which nothing is installed, before each test and after it."""
+"""A process in which nothing is installed, before each test and after it; and one thread for the tiny models."""
 
 from __future__ import annotations
 
@@ -19,3 +19,14 @@ def _nothing_installed(monkeypatch: pytest.MonkeyPatch):
     yield
     uninstall()
     reset_coverage()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """More would only wait for each other: three times as long, and far longer where tests run side by side."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -127,13 +127,22 @@ def test_the_number_of_items_divides_where_it_did(family: Family, count: int | t
 
 
 @each_family
-def test_a_tuple_starts_with_the_loss(family: Family) -> None:
+def test_a_tuple_keeps_its_length_and_order(family: Family) -> None:
+    """A forward that makes its tuple itself is fused, with None in the place of the logits; the others are not."""
     model, batch = family.build(), family.batch() | family.extra | {"return_dict": False}
+    makes_it_itself = "return_dict" in inspect.signature(type(model).forward).parameters
     expected, evaluation = called(model, batch), evaluated(model, batch)
     install()
     output = called(model.train(), batch)
-    assert type(output) is tuple
+    (outcomes,) = coverage().values()
+    assert outcomes == ({"fused": 1} if makes_it_itself else {"FG516": 1})
+    assert type(output) is type(expected) is tuple
     assert_close(output[0].detach(), expected[0].detach(), "loss", 1e-5)
+    places = [i for i, entry in enumerate(output) if entry is None]
+    assert places == ([1] if makes_it_itself else [])
+    assert [type(entry) for entry in output if entry is not None] == [
+        type(entry) for i, entry in enumerate(expected) if i not in places
+    ]
     assert len(evaluated(model, batch)) == len(evaluation)
 
 

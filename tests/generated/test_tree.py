@@ -13,13 +13,11 @@ from pathlib import Path
 from types import CodeType, FunctionType
 
 import pytest
-import torch
 import transformers
 
 import fusegen.generated
 from fusegen.codegen.index import FileIndex
 from fusegen.codegen.splice import unsplice
-from fusegen.runtime import coverage, install
 
 GENERATED = Path(fusegen.generated.__file__).parent
 MANIFEST = json.loads((GENERATED / "manifest.json").read_text(encoding="utf-8"))
@@ -98,55 +96,3 @@ def test_without_its_branch_every_forward_is_the_original_to_the_byte() -> None:
         if unsplice(ours.text).rstrip() != theirs.text.rstrip():
             changed.append(entry["class"])
     assert not changed
-
-
-class _Lines(torch.utils.data.Dataset):
-    """Sentences of different lengths, so that the batches count different numbers of labels."""
-
-    def __len__(self) -> int:
-        return 24
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        generator = torch.Generator().manual_seed(index)
-        input_ids = torch.randint(3, 60, (12,), generator=generator)
-        labels = input_ids.clone()
-        labels[: index % 9] = -100
-        return {"input_ids": input_ids, "labels": labels}
-
-
-def _trained(folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
-    transformers.set_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
-    )
-    model = transformers.LlamaForCausalLM(config)
-    arguments = transformers.TrainingArguments(
-        output_dir=str(folder),
-        max_steps=4,
-        per_device_train_batch_size=2,
-        gradient_accumulation_steps=2,
-        learning_rate=1e-2,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        seed=0,
-    )
-    trainer = transformers.Trainer(model=model, args=arguments, train_dataset=_Lines())
-    trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return losses, {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
-def test_the_trainer_trains_the_same_model(tmp_path: Path) -> None:
-    pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate")
-    losses, parameters = _trained(tmp_path / "original")
-    install()
-    fused_losses, fused_parameters = _trained(tmp_path / "fused")
-    assert coverage() == {"transformers.models.llama.modeling_llama.LlamaForCausalLM": {"fused": 8}}
-    assert len(losses) == 4
-    assert fused_losses == pytest.approx(losses, rel=1e-4)
-    for name, parameter in parameters.items():
-        torch.testing.assert_close(fused_parameters[name], parameter, rtol=1e-3, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import pytest
@@ -10,11 +11,12 @@ torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 pytest.importorskip("transformers", reason="needs transformers (the extra `runtime`)")
 
 from torch import nn  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
 from torch.nn.modules.module import register_module_forward_hook  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 from transformers.loss import loss_utils  # noqa: E402
 
-from fusegen.runtime import coverage, fused, fusible  # noqa: E402
+from fusegen.runtime import coverage, fused, fusible, guards, install  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("clean_runtime")
 
@@ -80,6 +82,15 @@ def tensor_subclass(model):
     model.lm_head.weight = nn.Parameter(torch.Tensor._make_subclass(Quantised, model.lm_head.weight.data))
 
 
+def quantised_in_place(model):
+    model.lm_head = torch.ao.quantization.quantize_dynamic(nn.Sequential(model.lm_head), {nn.Linear})[0]
+
+
+def dispatched(model):
+    hooks = pytest.importorskip("accelerate.hooks", reason="needs accelerate")
+    hooks.add_hook_to_module(model.lm_head, hooks.AlignDevicesHook(execution_device="cpu"))
+
+
 def own_loss(model):
     model.loss_function = lambda **kwargs: torch.zeros(())
 
@@ -92,11 +103,13 @@ REFUSALS = {
     low_rank: "FG512",
     sequential: "FG512",
     parametrised: "FG512",
+    quantised_in_place: "FG512",
     forward_hook: "FG513",
     forward_pre_hook: "FG513",
     backward_hook: "FG513",
     backward_pre_hook: "FG513",
     replaced_forward: "FG513",
+    dispatched: "FG513",
     pruned: "FG513",
     on_meta: "FG514",
     flattened_shard: "FG514",
@@ -104,6 +117,17 @@ REFUSALS = {
     own_loss: "FG515",
     wrong_stock_loss: "FG515",
 }
+
+
+@pytest.fixture
+def mesh():
+    """A mesh of this process alone."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
 
 
 def test_a_plain_model_in_training_is_fused(tiny_llama):
@@ -119,6 +143,59 @@ def test_refusals(tiny_llama, change):
     change(model)
     assert ask(model) is False
     assert coverage() == {LLAMA: {REFUSALS[change]: 1}}
+
+
+def test_a_sharded_head(tiny_llama, mesh):
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    model, _ = tiny_llama
+    model.lm_head.weight = nn.Parameter(distribute_tensor(model.lm_head.weight.data, mesh, [Shard(0)]))
+    assert not ask(model)
+    assert coverage() == {LLAMA: {"FG514": 1}}
+
+
+def test_fully_sharded(tiny_llama, mesh, fused_llama):
+    """A root that gathers its parameters gives its forward a plain head; a head with a group of its own does not."""
+    from torch.distributed.fsdp import fully_shard
+
+    model, batch = tiny_llama
+    twin = copy.deepcopy(model)
+    expected = model(**batch).loss
+    expected.backward()
+    install(fused_llama)
+    for sharded, own in ((copy.deepcopy(twin), False), (twin, True)):
+        if own:
+            fully_shard(sharded.lm_head, mesh=mesh)
+        output = fully_shard(sharded, mesh=mesh)(**batch)
+        output.loss.backward()
+        assert (output.logits is None) == (not own)
+        torch.testing.assert_close(output.loss, expected)
+        torch.testing.assert_close(sharded.lm_head.weight.grad.full_tensor(), model.lm_head.weight.grad)
+    assert sorted(outcome for counts in coverage().values() for outcome in counts) == ["FG512", "fused"]
+
+
+def test_a_device_without_a_backend(tiny_llama, monkeypatch):
+    model, _ = tiny_llama
+    monkeypatch.setattr(guards, "_DEVICES", ("cuda",))
+    assert not ask(model)
+    assert coverage() == {LLAMA: {"FG517": 1}}
+
+
+def test_transforms_of_functions(tiny_llama):
+    model, _ = tiny_llama
+    answers = []
+
+    def asked(number):
+        answers.append(ask(model))
+        return number * 2
+
+    torch.func.grad(asked)(torch.ones(()))
+    torch.func.vmap(asked)(torch.ones(3))
+    with forward_ad.dual_level():
+        asked(torch.ones(()))
+    asked(torch.ones(()))
+    assert answers == [False, False, False, True]
+    assert coverage() == {LLAMA: {"FG518": 3, "fused": 1}}
 
 
 def test_without_labels_nothing_is_asked_or_counted(tiny_llama):
