@@ -86,7 +86,10 @@ class _Criterion:
 
 
 class Branch:
-    """Sorts the statements of a run; `refusal` says what stands against it."""
+    """Sorts the statements of a run; `refusal` says what stands against it.
+
+    `dead` are tests that do not hold in the branch; `flat` says that the loss is computed without a condition there.
+    """
 
     def __init__(
         self,
@@ -133,8 +136,10 @@ class Branch:
 
     def _add_loss(self, statement: ast.stmt, loss: VocabularyCall, depth: int) -> None:
         target = assigned_name(statement)
-        if isinstance(statement, ast.If):
+        if isinstance(statement, ast.If) and not self.flat and depth == 0:
             self._add_choice(statement, "if", depth)
+        elif isinstance(statement, ast.If):
+            self.refuse("FG601", "the loss is under a further condition", statement)
         elif isinstance(statement, ast.Assign) and statement.value is loss.node and target is not None:
             self.items.append(_Loss(target, loss, depth))
             self._after = True

@@ -70,8 +70,8 @@ def fusible(
         or _passed_over_refusal(module, through or {})
         or _head_refusal(module, head, through or {})
         or _loss_refusal(module, loss)
-        or (None if where is None or where() else reasons.CONDITION)
         or _transform_refusal()
+        or (None if where is None or where() else reasons.CONDITION)
     )
     _count(type(module), refusal or FUSED)
     return refusal is None

@@ -20,8 +20,8 @@ LOSS_FUNCTION = "FG515"
 TUPLE = "FG516"
 DEVICE = "FG517"
 TRANSFORM = "FG518"
-PASSED_OVER = "FG520"
-CONDITION = "FG519"
+PASSED_OVER = "FG519"
+CONDITION = "FG520"
 
 REASONS = {
     DRIFT: "the installed modeling file is not the one that this forward was generated from",

@@ -135,6 +135,8 @@ def test_a_later_statement_on_the_loss_is_kept() -> None:
         ("loss = None", "causal_lm_loss = self.model.aux\nloss = None", "FG604"),
         # An attribute that the condition reads is set in between.
         ("loss = None\nif labels is not None:", "self.ready = flag\nif labels is not None and self.ready:", "FG601"),
+        # Where the inner condition does not hold there is no loss, and nobody would have the logits.
+        (f"    {LOSS}", f"    if flag:\n        {LOSS}", "FG601"),
         # The condition is another one by the time that the loss asks for it.
         (
             "loss = None\nif labels is not None:",
