@@ -14,6 +14,7 @@ INTERRUPTED = 128 + 2
 COMMANDS = {
     "scan": "Find every language-model head and loss and say whether it can be fused.",
     "emit": "Write patched modeling files for every match that can be emitted.",
+    "verify": "Show that every generated forward computes what its original computes.",
     "explain": "Show one site in full, beside the source lines that it comes from.",
     "rule": "Explain a reason code, or list them all.",
 }

@@ -23,6 +23,16 @@ def source_option(function: Decorated) -> Decorated:
     )(function)
 
 
+def output_file_option(function: Decorated) -> Decorated:
+    return click.option(
+        "--output-file",
+        "-o",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write the result there instead of to stdout.",
+    )(function)
+
+
 def reading_options(function: Decorated) -> Decorated:
     """`--cache` and the options of `tree_options`: what every command that scans a tree takes."""
     cache = click.option("--cache/--no-cache", default=True, help="Use what earlier runs found in unchanged files.")

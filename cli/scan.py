@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fusegen import __version__
-from fusegen.cli.options import comma_separated, reading_options
+from fusegen.cli.options import comma_separated, output_file_option, reading_options
 from fusegen.codegen.report import FORMATS
 
 if TYPE_CHECKING:
@@ -29,13 +29,7 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="What the result looks like. json is a promise, see docs/json-schema.json; full is not.",
 )
-@click.option(
-    "--output-file",
-    "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the result there instead of to stdout.",
-)
+@output_file_option
 @click.option(
     "--select",
     multiple=True,

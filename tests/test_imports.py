@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     ("templates", set(), set()),
     ("codegen", {"templates"}, {"jinja2", "libcst", "packaging", "platformdirs"}),
-    ("cli", {"codegen", "templates"}, {"click", "rich"}),
+    ("cli", {"codegen", "templates", "verify"}, {"click", "rich"}),
     ("kernels", set(), {"torch", "triton"}),
     ("runtime", {"kernels", "generated"}, {"packaging", "torch", "transformers"}),
+    ("verify", {"runtime"}, {"pytest", "torch", "transformers"}),
 ]
 
 
