@@ -58,23 +58,21 @@ def command(
     `runtime` (torch and transformers). Exit status: 1 if a class differs or could not be compared to the end.
     """
     from fusegen.cli.terminal import Refused, note, progress_bar, write_result
+    from fusegen.verify.recording import record as record_verdicts
+    from fusegen.verify.rendering import render
+    from fusegen.verify.targets import read_targets
 
-    try:
-        from fusegen.verify.recording import record as record_verdicts
-        from fusegen.verify.rendering import render
-        from fusegen.verify.targets import read_targets
-        from fusegen.verify.verification import verify
-    except ModuleNotFoundError as error:
-        raise Refused(f"{error}. Install the extra: pip install 'fusegen[runtime]'.") from error
     verbosity = -1 if quiet else verbose
     try:
         targets = read_targets(generated, models)
     except FileNotFoundError as error:
-        raise Refused(
-            f"{generated} has no manifest.json. Write the tree with 'fusegen emit --out {generated}'."
-        ) from error
+        raise Refused(f"{generated} has no manifest.json. Write it with 'fusegen emit --out {generated}'.") from error
     except LookupError as error:
         raise Refused(f"{error.args[0]}.") from error
+    try:
+        from fusegen.verify.verification import verify
+    except ModuleNotFoundError as error:
+        raise Refused(f"{error}. Install the extra: pip install 'fusegen[runtime]'.") from error
     with progress_bar("Verifying", verbosity) as progress:
         report = verify(targets, generated, checks=checks, jobs=jobs, progress=progress)
     write_result(render(report, format_name, verbose), output_file)

@@ -44,7 +44,7 @@ def _knobs(model: nn.Module, chain: Chain) -> Iterator[tuple[str, Any, str, floa
 
 
 def _assign(owner: Any, name: str, value: float | None) -> bool:
-    current = getattr(owner, name)
+    current = getattr(owner, name, None)
     if isinstance(current, torch.Tensor):
         if value is not None:
             current.data.fill_(value)
@@ -62,11 +62,12 @@ def _place(text: str, model: nn.Module) -> tuple[Any, str] | None:
     match node:
         case ast.Attribute(owner, name):
             inside = _value(owner, model)
+            return (inside, name) if hasattr(inside, name) else None
         case ast.Call(ast.Name("getattr"), [owner, ast.Constant(str(name)), *_]):
             inside = _value(owner, model)
+            return (inside, name) if inside is not None else None
         case _:
             return None
-    return (inside, name) if inside is not None and hasattr(inside, name) else None
 
 
 def _value(node: ast.expr, model: nn.Module) -> Any:
