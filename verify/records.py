@@ -73,8 +73,8 @@ class VerifyReport:
 
 
 def class_outcome(checks: tuple[CheckResult, ...]) -> str:
-    """Verified: nothing differs, and the fused branch ran in at least one check."""
+    """Verified: nothing differs, and the fused branch ran wherever it should, the plain step (the first) included."""
     outcomes = {check.outcome for check in checks}
     if DIFFERENT in outcomes:
         return DIFFERENT
-    return VERIFIED if SAME in outcomes else NOT_FUSED
+    return VERIFIED if checks[0].outcome == SAME and NOT_FUSED not in outcomes else NOT_FUSED

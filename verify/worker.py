@@ -66,7 +66,10 @@ class _Original:
 def verify_class(task: Task) -> ClassResult:
     """The result for one class. To be called once in a process, in which no forward has been patched before."""
     start = time.process_time()
-    result = _verified(task)
+    try:
+        result = _verified(task)
+    except Exception as error:
+        result = ClassResult(task.target.id, FAILED, reason=f"internal error, please report it: {raised(error)}")
     return replace(result, cpu_seconds=time.process_time() - start)
 
 
@@ -129,8 +132,8 @@ def _original(case: Case, task: Task, builds: _Builds) -> _Original | str:
     if case.checkpointing and not getattr(tiny.model, "supports_gradient_checkpointing", False):
         return "the original has no gradient checkpointing"
     inputs = case.edit(dict(tiny.inputs))
-    if inputs is None or "labels" not in inputs:
-        return "the forward takes other labels"
+    if inputs is None or (case.smoothing and "labels" not in inputs):
+        return "the forward takes no labels of that name and shape"
     answer = run(case, tiny.model, inputs)
     finer = torch.float64 if case.precision == torch.float32 else torch.float32
     wanted = isinstance(answer, Ran) and (task.references or finer == torch.float32)
