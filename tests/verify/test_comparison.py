@@ -36,7 +36,8 @@ FUSED = ran(form=("Output", "loss", "past"))
         (replace(FUSED, gradients={"weight": torch.ones(1, 3)}), "gradient of weight"),
         (replace(FUSED, form=("Output", "past", "loss")), "output"),
         (replace(FUSED, form=("Other", "loss", "past")), "output"),
-        (ORIGINAL, "output"),
+        (replace(FUSED, form=("Output", "loss")), "output"),
+        (replace(FUSED, form=("Output", "loss", "past", "more")), "output"),
     ],
 )
 def test_is_a_difference(patched: Ran, quantity: str) -> None:
