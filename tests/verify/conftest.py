@@ -37,17 +37,19 @@ def target(generated: Path):
 
 
 @pytest.fixture
-def broken_tree(generated: Path, tmp_path: Path):
-    """`broken_tree("gpt2", text, other)`: a copy of the tree in which one model's text is another one."""
-
-    def copy(model: str, text: str, other: str) -> Path:
-        tree = tmp_path / "tree"
-        (tree / model).mkdir(parents=True)
-        for path in [generated / "manifest.json", *(generated / model).glob("*.py")]:
-            target = tree / path.relative_to(generated)
+def tree(generated: Path, tmp_path: Path) -> Path:
+    """A copy of three models of the tree: a right OPT, a GPT-2 that is wrong, a Phi that is never fused."""
+    edits = {
+        "opt": ("", ""),
+        "gpt2": ("causal_lm_loss(hidden_states, ", "causal_lm_loss(2 * hidden_states, "),
+        "phi": ("if fusible(", "if labels is None and fusible("),
+    }
+    copied = tmp_path / "tree"
+    for model, (text, other) in edits.items():
+        (copied / model).mkdir(parents=True)
+        for path in (generated / model).glob("*.py"):
             content = path.read_text(encoding="utf-8")
-            assert path.suffix == ".json" or path.name == "__init__.py" or text in content
-            target.write_text(content if path.suffix == ".json" else content.replace(text, other) if text else content)
-        return tree
-
-    return copy
+            assert text in content or not content
+            (copied / model / path.name).write_text(content.replace(text, other) if text else content)
+    (copied / "manifest.json").write_bytes((generated / "manifest.json").read_bytes())
+    return copied

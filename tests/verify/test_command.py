@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 
-WRONG = ("causal_lm_loss(hidden_states, ", "causal_lm_loss(2 * hidden_states, ")
 RUN = "from fusegen.cli import main; main()"
 
 
-def verify(*arguments: object) -> subprocess.CompletedProcess[str]:
+def verify(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", RUN, "verify", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
 
 
-def test_a_right_tree_is_verified_and_recorded(broken_tree) -> None:
-    tree = broken_tree("gpt2", "", "")
-    done = verify("GPT2LMHeadModel", "--generated", tree, "--record", "--format", "json")
+def entries(tree: Path) -> dict[str, dict]:
+    return {entry["class"]: entry for entry in json.loads((tree / "manifest.json").read_text())["classes"]}
+
+
+def test_a_right_forward_is_verified_and_recorded(tree: Path) -> None:
+    done = verify("opt", "--generated", tree, "--record", "--format", "json")
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["summary"]["verified"] == 1
@@ -28,48 +30,37 @@ def test_a_right_tree_is_verified_and_recorded(broken_tree) -> None:
     checks = {check["check"]: check["outcome"] for check in result["checks"]}
     assert list(checks) == report["checks"]
     assert checks["some ignored"] == checks["bf16"] == checks["num_items tensor"] == "same"
-    entries = {entry["class"]: entry for entry in json.loads((tree / "manifest.json").read_text())["classes"]}
-    assert entries["GPT2LMHeadModel"]["verified"]["version"] == report["transformers"]
-    assert entries["GPT2LMHeadModel"]["verified"]["checks"]["some ignored"] == "same"
-    assert not any("verified" in entry for name, entry in entries.items() if name != "GPT2LMHeadModel")
+    verified = {name: entry["verified"] for name, entry in entries(tree).items() if "verified" in entry}
+    assert list(verified) == ["OPTForCausalLM"]
+    assert verified["OPTForCausalLM"]["version"] == report["transformers"]
+    assert verified["OPTForCausalLM"]["checks"]["some ignored"] == "same"
 
 
-def test_a_wrong_tree_is_shown_with_numbers_and_lines_and_loses_its_verdict(broken_tree) -> None:
-    tree = broken_tree("gpt2", *WRONG)
+def test_a_wrong_forward_is_shown_with_numbers_and_lines_and_loses_its_verdict(tree: Path) -> None:
     manifest = json.loads((tree / "manifest.json").read_text())
     for entry in manifest["classes"]:
         entry["verified"] = {"version": "0", "checks": {}}
     (tree / "manifest.json").write_text(json.dumps(manifest))
-    done = verify("gpt2.GPT2LMHeadModel", "--generated", tree, "--record")
+    done = verify("GPT2LMHeadModel", "phi.PhiForCausalLM", "--generated", tree, "--record")
     assert done.returncode == 1
-    assert "1 different" in done.stdout
+    assert "2 classes: 1 different, 1 not fused" in done.stdout
     assert "some ignored: different" in done.stdout
     assert "original  " in done.stdout
-    assert "2 * hidden_states" in done.stdout
-    entries = {entry["class"]: entry for entry in json.loads((tree / "manifest.json").read_text())["classes"]}
-    assert "verified" not in entries["GPT2LMHeadModel"]
-    assert all("verified" in entry for name, entry in entries.items() if name != "GPT2LMHeadModel")
-
-
-def test_a_branch_that_is_never_taken_proves_nothing(broken_tree) -> None:
-    tree = broken_tree("gpt2", "if fusible(", "if labels is None and fusible(")
-    done = verify("GPT2LMHeadModel", "--generated", tree)
-    assert "0 verified" not in done.stdout
-    assert "1 not fused" in done.stdout
+    assert "causal_lm_loss(2 * hidden_states, " in done.stdout
     assert "the forward did not ask whether to fuse" in done.stdout
+    lost = {name for name, entry in entries(tree).items() if "verified" not in entry}
+    assert lost == {"GPT2LMHeadModel", "PhiForCausalLM"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing*"], "holds no model or class 'nothing*'"),
+        (["nothing*"], "generated holds no model or class 'nothing*'."),
         (["--generated", "tests"], "tests has no manifest.json. Write it with 'fusegen emit --out tests'."),
     ],
 )
 def test_unusable_input_is_refused_in_one_line(arguments: list[str], message: str, generated: Path) -> None:
-    given = arguments if "--generated" in arguments else [*arguments, "--generated", generated]
-    command = [sys.executable, "-c", RUN, "verify", *map(str, given)]
-    done = subprocess.run(command, cwd=generated.parent, capture_output=True, text=True, check=False)
+    done = verify(*arguments, cwd=generated.parent)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
