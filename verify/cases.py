@@ -82,7 +82,9 @@ def _items(number: Any) -> Callable[[Inputs], Inputs | None]:
 
 def _kept(inputs: Inputs) -> Inputs | None:
     labels = inputs.get("labels")
-    return inputs | {"logits_to_keep": 5, "labels": labels[:, -5:]} if labels is not None else None
+    if labels is None or labels.dim() < 2:
+        return None
+    return inputs | {"logits_to_keep": 5, "labels": labels[:, -5:]}
 
 
 def _kept_by_a_mask(inputs: Inputs) -> Inputs | None:

@@ -78,19 +78,27 @@ def _verified(task: Task) -> ClassResult:
     if not _is_original(task.target):
         return ClassResult(task.target.id, FAILED, reason="its forward had been patched before the comparison began")
     builds = _Builds(task.target)
-    plain = builds[PLAIN]
-    if isinstance(plain, Raised):
-        return ClassResult(task.target.id, NOT_BUILT, reason=str(plain))
     cases = task.cases if task.target.emitted else task.cases[:1]
     originals = {case.name: _original(case, task, builds) for case in cases}
-    first = originals[cases[0].name]
-    if isinstance(first, _Original) and isinstance(first.answer, Raised):
-        return ClassResult(task.target.id, NOT_BUILT, reason=str(first.answer))
+    trouble = _trouble(cases[0], originals[cases[0].name], builds[PLAIN], repeat=task.references)
+    if trouble is not None:
+        return ClassResult(task.target.id, NOT_BUILT, reason=trouble)
     if not task.target.emitted:
         return ClassResult(task.target.id, NOT_EMITTED, reason="the original builds and trains")
     calls = _patched(task)
     checks = tuple(_check(case, originals[case.name], builds, calls, task) for case in cases)
     return ClassResult(task.target.id, class_outcome(checks), checks)
+
+
+def _trouble(case: Case, first: _Original | str, plain: TinyModel | Raised, repeat: bool) -> str | None:
+    """Why there is nothing to compare with: the original cannot be built or run, or does not repeat itself."""
+    if isinstance(plain, Raised) or isinstance(first, str):
+        return str(plain) if isinstance(plain, Raised) else str(first)
+    if isinstance(first.answer, Raised):
+        return str(first.answer)
+    again = run(case, plain.model, first.inputs) if repeat else first.answer
+    same = compare(case, first.answer, again, None, fused=False).outcome == SAME
+    return None if same else "the original gives another result at each call"
 
 
 def _is_original(target: Target) -> bool:
