@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # Outcomes of a check.
 SAME = "same"
@@ -61,7 +60,6 @@ class VerifyReport:
     checks: tuple[str, ...]
     classes: tuple[ClassResult, ...]
     wall_seconds: float = 0.0
-    settings: Mapping[str, str] = field(default_factory=dict)
 
     def count(self, outcome: str) -> int:
         return sum(each.outcome == outcome for each in self.classes)

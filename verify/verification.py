@@ -51,7 +51,7 @@ def verify(
     return VerifyReport(
         version=transformers.__version__,
         checks=tuple(case.name for case in cases),
-        classes=tuple(_with_lines(results[id], by_id[id], generated) for id in sorted(results)),
+        classes=tuple(_with_lines(results[name], by_id[name], generated) for name in sorted(results)),
         wall_seconds=time.monotonic() - start,
     )
 
