@@ -1,9 +1,11 @@
 # Everything runs from .venv, which `make setup` builds from pyproject.toml with the versions of constraints.txt.
-# PYTHON chooses the interpreter, PIP_ARGS goes to pip (e.g. an index with the torch build that you want).
+# PYTHON chooses the interpreter, PIP_ARGS goes to pip (e.g. an index with the torch build that you want), CHECKS
+# (core or all) to `make verify`.
 
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+CHECKS ?= core
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +14,7 @@ PACKAGES := $(filter-out generated,$(patsubst %/__init__.py,%,$(wildcard */__ini
 TYPED := build/types
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types emit-check check bench matrix clean
+.PHONY: help setup run test lint types emit-check verify check bench matrix clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +53,9 @@ types: $(STAMP) ## mypy on the package
 
 emit-check: $(STAMP) ## are the generated files what would be generated now?
 	$(BIN)/fusegen emit --check
+
+verify: $(STAMP) ## every generated forward against its original, on tiny models (CHECKS=all for the whole set)
+	$(BIN)/fusegen verify --checks $(CHECKS)
 
 check: test lint types emit-check ## all of the above
 

@@ -14,6 +14,7 @@ INTERRUPTED = 128 + 2
 COMMANDS = {
     "scan": "Find every language-model head and loss and say whether it can be fused.",
     "emit": "Write patched modeling files for every match that can be emitted.",
+    "verify": "Show that every generated forward computes what its original computes.",
     "diff": "Show what changed between two transformers trees, for every head and loss.",
     "run": "Run a training program with fusegen installed in it.",
     "doctor": "Say what fusegen.install() would do here, with all versions.",

@@ -99,8 +99,11 @@ def path_prefix(location: Path) -> str:
 
 
 @contextmanager
-def progress_bar(description: str, verbosity: int) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback `(done, total)` that draws a bar on stderr once the work takes long; None without a terminal."""
+def progress_bar(description: str, verbosity: int) -> Iterator[Callable[..., None] | None]:
+    """A callback that draws a bar on stderr once the work takes long; None without a terminal.
+
+    It takes `(done, total)` and, where there is more to say, the names of what is `running`.
+    """
     if verbosity < 0 or not is_terminal(sys.stderr):
         yield None
         return
@@ -119,14 +122,15 @@ class _Bar:
         self._start = time.monotonic()
         self._progress: Any = None
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, running: tuple[str, ...] = ()) -> None:
         if self._progress is None:
             if time.monotonic() - self._start < PATIENCE_SECONDS:
                 return
             self._progress = _rich_progress()
             self._task = self._progress.add_task(self._description, total=total)
             self._progress.start()
-        self._progress.update(self._task, completed=done, total=total)
+        description = " ".join([self._description, *running])
+        self._progress.update(self._task, completed=done, total=total, description=description)
 
     def close(self) -> None:
         if self._progress is not None:

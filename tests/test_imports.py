@@ -16,10 +16,11 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     ("templates", set(), set()),
     ("codegen", {"templates"}, {"jinja2", "libcst", "packaging", "platformdirs"}),
-    ("cli", {"codegen", "templates"}, {"click", "rich"}),
+    ("cli", {"codegen", "templates", "verify"}, {"click", "rich"}),
     ("kernels", set(), {"torch", "triton"}),
     ("runtime", {"kernels", "generated"}, {"packaging", "torch", "transformers"}),
     ("startup", set(), set()),
+    ("verify", {"runtime"}, {"pytest", "torch", "transformers"}),
 ]
 
 # The one door from the runtime half to the static one: inside a function, so that it opens on first use.

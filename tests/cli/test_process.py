@@ -78,7 +78,7 @@ def test_a_slow_scan_shows_a_bar_on_stderr(tree: Path) -> None:
     code = (
         "import time\nfrom fusegen.cli import terminal\nterminal.PATIENCE_SECONDS = 0\n"
         "with terminal.progress_bar('Reading models', 0) as bar:\n"
-        "    for number in range(5):\n        bar(number, 5); time.sleep(0.05)\n"
+        "    for number in range(5):\n        bar(number, 5, ('LlamaModel',)); time.sleep(0.05)\n"
     )
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm"}
@@ -88,5 +88,5 @@ def test_a_slow_scan_shows_a_bar_on_stderr(tree: Path) -> None:
     os.close(ours)
     assert done.returncode == 0
     assert done.stdout == b""
-    assert "Reading models" in drawn
+    assert "Reading models LlamaModel" in drawn
     assert "/5" in drawn

@@ -1,0 +1,81 @@
+"""`fusegen verify`: every generated forward against its original, on tiny random models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fusegen.cli.options import output_file_option
+
+
+@click.command("verify")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--generated",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("generated"),
+    show_default=True,
+    metavar="DIR",
+    help="The tree that 'fusegen emit' wrote.",
+)
+@click.option(
+    "--checks",
+    type=click.Choice(("core", "all")),
+    default="core",
+    show_default=True,
+    help="all adds the label smoother, fp16, autocast, tying, checkpointing and torch.compile.",
+)
+@click.option("--jobs", "-j", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: one per processor]")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(("full", "json", "markdown")),
+    default="full",
+    show_default=True,
+    help="json is the table of classes and checks with the numbers.",
+)
+@output_file_option
+@click.option("--record", is_flag=True, help="Write the verdicts into the tree's manifest.json.")
+@click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@click.option("-v", "--verbose", count=True, help="List every class; twice: every check.")
+@click.pass_context
+def command(
+    context: click.Context,
+    models: tuple[str, ...],
+    generated: Path,
+    checks: str,
+    jobs: int | None,
+    format_name: str,
+    output_file: Path | None,
+    record: bool,
+    quiet: bool,
+    verbose: int,
+) -> None:
+    """Show for each class that the generated forward computes what the original computes.
+
+    MODEL is a model folder, a class or a pattern (gemma*); without one, the whole tree is verified. Needs the extra
+    `runtime` (torch and transformers). Exit status: 1 if a class differs or could not be compared to the end.
+    """
+    from fusegen.cli.terminal import Refused, note, progress_bar, write_result
+    from fusegen.verify.recording import record as record_verdicts
+    from fusegen.verify.rendering import render
+    from fusegen.verify.targets import read_targets
+
+    verbosity = -1 if quiet else verbose
+    try:
+        targets = read_targets(generated, models)
+    except FileNotFoundError as error:
+        raise Refused(f"{generated} has no manifest.json. Write it with 'fusegen emit --out {generated}'.") from error
+    except LookupError as error:
+        raise Refused(f"{error.args[0]}.") from error
+    try:
+        from fusegen.verify.verification import verify
+    except ModuleNotFoundError as error:
+        raise Refused(f"{error}. Install the extra: pip install 'fusegen[runtime]'.") from error
+    with progress_bar("Verifying", verbosity) as progress:
+        report = verify(targets, generated, checks=checks, jobs=jobs, progress=progress)
+    write_result(render(report, format_name, verbose), output_file)
+    if record:
+        note(f"{record_verdicts(report, generated)} entries of {generated}/manifest.json are verified.", verbosity)
+    context.exit(1 if report.failed else 0)

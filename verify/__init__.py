@@ -1,0 +1,1 @@
+"""Proves generated forwards against the originals, class by class, on tiny random models."""

@@ -1,0 +1,116 @@
+"""Deliberately wrong rewrites: each must be caught, or the checks prove nothing.
+
+A mutation edits what a generated forward hands to its loss, as if the generator had written it so; the auxiliary
+loss is dropped where the forward takes it from.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from fusegen.verify.tiny_inputs import IGNORED
+from fusegen.verify.worker import losses_of
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A wrong rewrite, the classes to try it on, and how it changes the arguments of the loss."""
+
+    name: str
+    classes: tuple[str, ...]
+    edit: Callable[[Arguments], None]
+
+    def __call__(self, module: ModuleType) -> None:
+        """Breaks a generated module."""
+        for name, function in losses_of(module).items():
+            setattr(module, name, _edited(function, self.edit))
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedAuxiliaryLoss:
+    """The auxiliary loss counts as nothing."""
+
+    name: str = "aux loss dropped"
+    classes: tuple[str, ...] = ("MixtralForCausalLM",)
+
+    def __call__(self, module: ModuleType) -> None:
+        """Breaks a generated module."""
+        vars(module)["load_balancing_loss_func"] = lambda *arguments, **keywords: torch.zeros(())
+
+
+def _edited(function: Callable[..., Any], edit: Callable[[Arguments], None]) -> Callable[..., Any]:
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def wrong(*arguments: Any, **keywords: Any) -> Any:
+        bound = signature.bind(*arguments, **keywords)
+        edit(bound.arguments)
+        return function(*bound.args, **bound.kwargs)
+
+    return wrong
+
+
+def _without(name: str) -> Callable[[Arguments], None]:
+    def edit(arguments: Arguments) -> None:
+        arguments.pop(name, None)
+
+    return edit
+
+
+def _scale_inverted(arguments: Arguments) -> None:
+    for one, other in (("scale", "divisor"), ("divisor", "scale")):
+        if arguments.get(one) is not None:
+            arguments[other] = arguments.pop(one)
+            return
+
+
+def _shifted_too_far(arguments: Arguments) -> None:
+    arguments["labels"] = arguments["labels"].roll(-1, dims=-1)
+
+
+def _ignored_counted(arguments: Arguments) -> None:
+    arguments["labels"] = arguments["labels"].masked_fill(arguments["labels"] == IGNORED, 0)
+
+
+def _bias_dropped(arguments: Arguments) -> None:
+    arguments.pop("vocab_bias", None)
+    arguments["head"] = copy.copy(arguments["head"])
+    arguments["head"]._parameters = arguments["head"]._parameters | {"bias": None}
+
+
+def _summed(arguments: Arguments) -> None:
+    arguments["reduction"] = "sum"
+
+
+def _averaged_over_one(arguments: Arguments) -> None:
+    arguments["num_items_in_batch"] = 1
+
+
+def _aligned(arguments: Arguments) -> None:
+    if arguments.get("shift_labels") is None:
+        arguments["shift_labels"] = arguments["labels"]
+
+
+MUTATIONS: tuple[Mutation | DroppedAuxiliaryLoss, ...] = (
+    Mutation("soft cap dropped", ("Gemma2ForCausalLM",), _without("softcap")),
+    Mutation("scale inverted", ("CohereForCausalLM", "GraniteForCausalLM"), _scale_inverted),
+    Mutation("shift off by one", ("LlamaForCausalLM",), _shifted_too_far),
+    Mutation("ignored tokens counted", ("LlamaForCausalLM", "T5ForConditionalGeneration"), _ignored_counted),
+    Mutation("bias dropped", ("PhiForCausalLM", "BartForConditionalGeneration"), _bias_dropped),
+    Mutation("wrong reduction", ("T5ForConditionalGeneration",), _summed),
+    Mutation("wrong divisor", ("LlamaForCausalLM",), _averaged_over_one),
+    Mutation("wrong vocabulary slice", ("InklingForCausalLM",), _without("valid_vocab")),
+    Mutation("labels aligned", ("LlamaForCausalLM", "Gemma2ForCausalLM"), _aligned),
+    Mutation("accumulation divisor ignored", ("LlamaForCausalLM",), _without("num_items_in_batch")),
+    DroppedAuxiliaryLoss(),
+)

@@ -1,0 +1,70 @@
+"""What the tiny models need to be told, read from tiny_models.toml: sizes by field name, and recipes by model.
+
+A recipe is what a model folder says, with what its class says on top.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one class differs from what its names say.
+
+    `config`: fields, sub-configs as paths. `attributes`: set on configs that lack them. `inputs`: arguments of
+    forward. `host`: the model that holds the class, where it is none itself. `skip`: why it cannot be built.
+    """
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    host: str | None = None
+    skip: str | None = None
+
+
+def recipe(model: str, class_name: str) -> Recipe:
+    """The recipe of a class in a model folder."""
+    data = _data()
+    layers = [{"attributes": data["attributes"]}, data["models"].get(model, {}), data["classes"].get(class_name, {})]
+    merged: dict[str, Any] = {}
+    for name in ("config", "attributes", "inputs"):
+        merged[name] = {key: value for layer in layers for key, value in layer.get(name, {}).items()}
+    for name in ("host", "skip"):
+        merged[name] = next((layer[name] for layer in reversed(layers) if name in layer), None)
+    return Recipe(**merged)
+
+
+def sizes() -> dict[str, int]:
+    """The largest tiny value of a config field, by name or pattern."""
+    return _data()["sizes"]
+
+
+def defaults() -> dict[str, Any]:
+    """The values of config fields that are None by default."""
+    return _data()["defaults"]
+
+
+def values() -> dict[str, Any]:
+    """The values that config fields get whatever their default is."""
+    return _data()["values"]
+
+
+def inputs() -> dict[str, Any]:
+    """What an argument of forward gets, by name."""
+    return _data()["inputs"]
+
+
+def compiled_classes() -> frozenset[str]:
+    """The sample of classes that are compiled as well."""
+    return frozenset(_data()["compile"]["classes"])
+
+
+@cache
+def _data() -> dict[str, Any]:
+    return tomllib.loads((files("fusegen.verify") / "tiny_models.toml").read_text(encoding="utf-8"))

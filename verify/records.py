@@ -1,0 +1,78 @@
+"""What a verification finds, as frozen records that cross from process to process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Outcomes of a check.
+SAME = "same"
+RAISES = "raises"  # the original raises by itself, and the patched forward raises the same
+DIFFERENT = "different"
+NOT_FUSED = "not fused"  # equal, but the fused branch did not run: it proves nothing
+NOT_APPLICABLE = "not applicable"
+
+# Outcomes of a class.
+VERIFIED = "verified"
+NOT_BUILT = "not built"
+NOT_EMITTED = "not emitted"
+FAILED = "failed"  # the process that compared it died or took too long
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check of one class.
+
+    `error` is the largest relative error that was found and `tolerance` what was allowed there; `quantity` says of
+    what; `original` and `patched` are the numbers (or shapes, names, exceptions) side by side.
+    """
+
+    check: str
+    outcome: str
+    quantity: str = ""
+    error: float | None = None
+    tolerance: float | None = None
+    original: str = ""
+    patched: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """All checks of one class. `reason` says why there are none; `lines` are the generated ones, if one differs."""
+
+    id: str
+    outcome: str
+    checks: tuple[CheckResult, ...] = ()
+    reason: str = ""
+    lines: str = ""
+    cpu_seconds: float = 0.0
+
+    @property
+    def differences(self) -> tuple[CheckResult, ...]:
+        return tuple(check for check in self.checks if check.outcome == DIFFERENT)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """A run: the version of transformers that was compared with, the checks asked for, and what came of each class."""
+
+    version: str
+    checks: tuple[str, ...]
+    classes: tuple[ClassResult, ...]
+    wall_seconds: float = 0.0
+
+    def count(self, outcome: str) -> int:
+        return sum(each.outcome == outcome for each in self.classes)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a class differs, or could not be compared to the end."""
+        return any(each.outcome in (DIFFERENT, FAILED) for each in self.classes)
+
+
+def class_outcome(checks: tuple[CheckResult, ...]) -> str:
+    """Verified: nothing differs, and the fused branch ran wherever it should, the plain step (the first) included."""
+    outcomes = {check.outcome for check in checks}
+    if DIFFERENT in outcomes:
+        return DIFFERENT
+    return VERIFIED if checks[0].outcome == SAME and NOT_FUSED not in outcomes else NOT_FUSED

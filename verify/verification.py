@@ -1,0 +1,81 @@
+"""The run as a whole: every class in its own process, again with references where float32 alone cannot tell."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from fusegen.verify.cases import chosen_cases
+from fusegen.verify.generated_lines import generated_lines
+from fusegen.verify.pool import Died, Progress, in_own_processes
+from fusegen.verify.records import DIFFERENT, FAILED, ClassResult, VerifyReport
+from fusegen.verify.targets import Target
+from fusegen.verify.worker import Task, verify_class
+
+TIMEOUT_SECONDS = 120.0
+
+# What nearly every modeling module imports: loaded before the processes are forked, so that each finds it.
+_SHARED = (
+    "transformers.models.auto.modeling_auto",
+    "transformers.modeling_layers",
+    "transformers.masking_utils",
+    "transformers.generation",
+    "transformers.loss.loss_utils",
+    "transformers.trainer_pt_utils",
+)
+
+
+def verify(
+    targets: tuple[Target, ...],
+    generated: Path,
+    *,
+    checks: str = "core",
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Compares every target with its original. `checks`: core or all; `progress(done, total, running)`."""
+    import transformers
+
+    for module in _SHARED:
+        importlib.import_module(module)
+    start = time.monotonic()
+    cases = chosen_cases(checks)
+    tasks = [Task(target, generated.resolve(), cases) for target in targets]
+    results = {result.id: result for result in _results(tasks, jobs, progress)}
+    doubtful = [replace(task, references=True) for task in tasks if _is_doubtful(results[task.target.id])]
+    results |= {result.id: result for result in _results(doubtful, jobs, progress)}
+    by_id = {target.id: target for target in targets}
+    return VerifyReport(
+        version=transformers.__version__,
+        checks=tuple(case.name for case in cases),
+        classes=tuple(_with_lines(results[name], by_id[name], generated) for name in sorted(results)),
+        wall_seconds=time.monotonic() - start,
+    )
+
+
+def _results(tasks: list[Task], jobs: int | None, progress: Progress | None) -> Iterable[ClassResult]:
+    outcomes = in_own_processes(
+        verify_class,
+        tasks,
+        jobs=jobs,
+        timeout=TIMEOUT_SECONDS,
+        name=lambda task: task.target.class_name,
+        progress=progress,
+    )
+    for outcome in outcomes:
+        if isinstance(outcome, Died):
+            yield ClassResult(outcome.task.target.id, FAILED, reason=outcome.reason)
+        else:
+            yield outcome
+
+
+def _is_doubtful(result: ClassResult) -> bool:
+    """Whether float64 may excuse a difference: an error that is a number."""
+    return any(check.error is not None and check.error < float("inf") for check in result.differences)
+
+
+def _with_lines(result: ClassResult, target: Target, generated: Path) -> ClassResult:
+    return replace(result, lines=generated_lines(generated, target)) if result.outcome == DIFFERENT else result

@@ -1,0 +1,217 @@
+"""Compares one class, in a process of its own: every original first, while nothing has ever been patched here.
+
+The fused branch is proved to have run by counting the calls that the generated module makes to its loss.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from fusegen.runtime import coverage, install
+from fusegen.verify.cases import FLIPPED_TYING, KNOBS_OFF, PLAIN, Case
+from fusegen.verify.comparison import LOGITS, compare
+from fusegen.verify.recipes import compiled_classes
+from fusegen.verify.records import (
+    DIFFERENT,
+    FAILED,
+    NOT_APPLICABLE,
+    NOT_BUILT,
+    NOT_EMITTED,
+    NOT_FUSED,
+    SAME,
+    CheckResult,
+    ClassResult,
+    class_outcome,
+)
+from fusegen.verify.running import Raised, Ran, raised, run
+from fusegen.verify.targets import Target
+from fusegen.verify.tiny_models import TinyModel, tiny_model
+
+LOSSES = "fusegen.runtime.losses"
+Breakage = Callable[[ModuleType], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A class, where its generated module is, and the checks. `references`: also run every original in float64."""
+
+    target: Target
+    generated: Path
+    cases: tuple[Case, ...]
+    references: bool = False
+    breakage: Breakage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Original:
+    """The original's answer to a case, and what is needed to ask the patched forward the same."""
+
+    answer: Ran | Raised
+    reference: Ran | Raised | None
+    inputs: dict[str, Any]
+
+
+def verify_class(task: Task) -> ClassResult:
+    """The result for one class. To be called once in a process, in which no forward has been patched before."""
+    start = time.process_time()
+    try:
+        result = _verified(task)
+    except Exception as error:
+        result = ClassResult(task.target.id, FAILED, reason=f"internal error, please report it: {raised(error)}")
+    return replace(result, cpu_seconds=time.process_time() - start)
+
+
+def _verified(task: Task) -> ClassResult:
+    _be_quiet()
+    if not _is_original(task.target):
+        return ClassResult(task.target.id, FAILED, reason="its forward had been patched before the comparison began")
+    builds = _Builds(task.target)
+    cases = task.cases if task.target.emitted else task.cases[:1]
+    originals = {case.name: _original(case, task, builds) for case in cases}
+    trouble = _trouble(cases[0], originals[cases[0].name], builds[PLAIN], repeat=task.references)
+    if trouble is not None:
+        return ClassResult(task.target.id, NOT_BUILT, reason=trouble)
+    if not task.target.emitted:
+        return ClassResult(task.target.id, NOT_EMITTED, reason="the original builds and trains")
+    calls = _patched(task)
+    checks = tuple(_check(case, originals[case.name], builds, calls, task) for case in cases)
+    return ClassResult(task.target.id, class_outcome(checks), checks)
+
+
+def _trouble(case: Case, first: _Original | str, plain: TinyModel | Raised, repeat: bool) -> str | None:
+    """Why there is nothing to compare with: the original cannot be built or run, or does not repeat itself."""
+    if isinstance(plain, Raised) or isinstance(first, str):
+        return str(plain) if isinstance(plain, Raised) else str(first)
+    if isinstance(first.answer, Raised):
+        return str(first.answer)
+    again = run(case, plain.model, first.inputs) if repeat else first.answer
+    same = compare(case, first.answer, again, None, fused=False).outcome == SAME
+    return None if same else "the original gives another result at each call"
+
+
+def _is_original(target: Target) -> bool:
+    """Whether the method comes from its own module: `functools.wraps` can copy a name, but not the globals."""
+    owner = getattr(import_module(target.source_module), target.class_name)
+    return inspect.unwrap(vars(owner)[target.method]).__globals__["__name__"] == target.source_module
+
+
+def _be_quiet() -> None:
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    torch.set_num_threads(1)
+
+
+class _Builds(dict[str, "TinyModel | Raised"]):
+    """The models of a class, by the way in which they are built, made on demand."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self._target = target
+
+    def __missing__(self, build: str) -> TinyModel | Raised:
+        try:
+            self[build] = tiny_model(self._target, knobs=build != KNOBS_OFF, flip_tying=build == FLIPPED_TYING)
+        except Exception as error:
+            self[build] = raised(error)
+        return self[build]
+
+
+def _original(case: Case, task: Task, builds: _Builds) -> _Original | str:
+    """What the original answers, or why the case does not apply."""
+    if case.build == KNOBS_OFF and not any("is not None" in step.get("when", "") for step in task.target.chain):
+        return "no knob of the chain can be off"
+    if case.compiled and task.target.class_name not in compiled_classes():
+        return "not in the sample of families that is compiled"
+    tiny = builds[case.build]
+    if isinstance(tiny, Raised):
+        return f"cannot be built so: {tiny}"
+    if case.checkpointing and not getattr(tiny.model, "supports_gradient_checkpointing", False):
+        return "the original has no gradient checkpointing"
+    inputs = case.edit(dict(tiny.inputs))
+    if inputs is None or (case.smoothing and "labels" not in inputs):
+        return "the forward takes no labels of that name and shape"
+    answer = run(case, tiny.model, inputs)
+    finer = torch.float64 if case.precision == torch.float32 else torch.float32
+    wanted = isinstance(answer, Ran) and (task.references or finer == torch.float32)
+    return _Original(answer, run(case, tiny.model, inputs, finer) if wanted else None, inputs)
+
+
+def _patched(task: Task) -> list[str]:
+    """Installs the tree; gives the list to which each call of a loss in the class's generated module is added."""
+    install(task.generated)
+    calls: list[str] = []
+    module = _generated_module(task)
+    if task.breakage is not None:
+        task.breakage(module)
+    for name, function in losses_of(module).items():
+        setattr(module, name, _counted(function, calls))
+    return calls
+
+
+def losses_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The losses of the runtime that a generated module has imported, by their names in it."""
+    return {name: each for name, each in vars(module).items() if getattr(each, "__module__", None) == LOSSES}
+
+
+def _generated_module(task: Task) -> ModuleType:
+    from fusegen.runtime.manifest import read_tree
+
+    return import_module(f"{read_tree(task.generated).package}.{task.target.module}")
+
+
+def _counted(function: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def count(*arguments: Any, **keywords: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            calls.append(function.__name__)
+        return function(*arguments, **keywords)
+
+    return count
+
+
+def _check(case: Case, original: _Original | str, builds: _Builds, calls: list[str], task: Task) -> CheckResult:
+    if isinstance(original, str):
+        return CheckResult(case.name, NOT_APPLICABLE, detail=original)
+    tiny = builds[case.build]
+    assert isinstance(tiny, TinyModel)
+    before, counted = len(calls), dict(_coverage(task.target))
+    patched = run(case, tiny.model, original.inputs)
+    ran = len(calls) > before or (case.compiled and _left_logits_out(original.answer, patched))
+    result = compare(case, original.answer, patched, original.reference, ran)
+    if result.outcome != SAME or ran == case.fused:
+        return result
+    if not case.fused:
+        return replace(result, outcome=DIFFERENT, quantity="path", original="logits are computed", patched="fused")
+    codes = [code for code, number in _coverage(task.target).items() if number > counted.get(code, 0)]
+    if case.refusals is None or set(codes) & set(case.refusals):
+        return replace(result, detail=f"not fused: {', '.join(codes)}")
+    return replace(result, outcome=NOT_FUSED, detail=_why_not_fused(codes))
+
+
+def _left_logits_out(original: Ran | Raised, patched: Ran | Raised) -> bool:
+    """Whether the output shows that no logits were computed: calls are not counted while a graph is traced."""
+    forms = [each.form if isinstance(each, Ran) else () for each in (original, patched)]
+    return LOGITS in forms[0] and LOGITS not in forms[1]
+
+
+def _coverage(target: Target) -> dict[str, int]:
+    return coverage().get(f"{target.source_module}.{target.class_name}", {})
+
+
+def _why_not_fused(codes: list[str]) -> str:
+    refused = [code for code in codes if code != "fused"]
+    if refused:
+        return f"refused by a guard of the runtime: {', '.join(refused)}"
+    return "refused by a guard of the generated forward" if codes else "the forward did not ask whether to fuse"
