@@ -20,10 +20,10 @@ from fusegen.codegen.rows import on_hidden_states, rows_of, with_replaced
 from fusegen.codegen.statements import (
     assigned_name,
     bound_names,
-    function_names,
     is_label_move,
     is_none_assignment,
     loaded_names,
+    mentioned_names,
     names_bound,
     names_in,
     only_binds,
@@ -77,8 +77,8 @@ class _Loss:
 
 
 @dataclass(slots=True)
-class _Criterion:
-    """`loss_fct = CrossEntropyLoss()`: the fused call takes its arguments; kept if something else reads it."""
+class _IfRead:
+    """`loss_fct = CrossEntropyLoss()`, whose arguments the fused call takes, or `loss = None`: kept if it is read."""
 
     name: str
     text: str
@@ -114,7 +114,7 @@ class Branch:
         self.tainted = {logits}
         self.dropped: set[str] = set()
         self.packed: set[str] = set()
-        self.items: list[Line | _Read | _Loss | _Criterion] = []
+        self.items: list[Line | _Read | _Loss | _IfRead] = []
         self.refusal: PlanRefusal | None = None
         self.names: dict[str, str] = {}
         self._after = False
@@ -131,7 +131,7 @@ class Branch:
             self._add_loss(statement, loss, depth)
         elif loaded_names(statement) & self.tainted:
             self._add_reader(statement, depth)
-        elif not self.flat or self._after or not any(is_none_assignment(statement, name) for name in self.targets):
+        else:
             self._add_kept(statement, depth)
 
     def _add_loss(self, statement: ast.stmt, loss: VocabularyCall, depth: int) -> None:
@@ -189,10 +189,15 @@ class Branch:
         name = assigned_name(statement)
         if text is None:
             self.refuse("FG601", "a statement beside the loss cannot be moved as it is", statement)
-        elif name is not None and _is_criterion(statement):
-            self.items.append(_Criterion(name, text, depth))
+        elif name is not None and (_is_criterion(statement) or self._is_cleared(statement)):
+            self.items.append(_IfRead(name, text, depth))
         else:
             self.items.append(Line(text, depth))
+
+    def _is_cleared(self, statement: ast.stmt) -> bool:
+        """`loss = None` before a loss that surely follows."""
+        before = self.flat and not self._after
+        return before and any(is_none_assignment(statement, name) for name in self.targets)
 
     def _text(self, statement: ast.stmt) -> str | None:
         return source_lines(statement, self.analysis.block.text, self.analysis.block.line)
@@ -218,7 +223,7 @@ class Branch:
         Returns the hidden states of the loss. Raises `Unwritable`.
         """
         self.names = {self.logits: hidden}
-        taken = function_names(self.analysis.block.node) | {hidden}
+        taken = mentioned_names(self.analysis.block.node) | {hidden}
         needed = self._needed_names()
         for item in reversed(self._reads()):
             bound = bound_names([item.statement])
@@ -293,14 +298,24 @@ class Branch:
 
     # -- the result ------------------------------------------------------------------------------------------
 
-    def rebinds(self, names: set[str]) -> bool:
-        """Whether a kept statement binds one of these names before the last time that the branch reads it."""
+    @property
+    def kept(self) -> list[str]:
+        """The statements that are kept before the branch reads the hidden states for the last time."""
         last = max(
             position
             for position, item in enumerate(self.items)
             if isinstance(item, _Loss) or (isinstance(item, _Read) and item.rewritten)
         )
-        return any(isinstance(item, Line) and names_bound(item.text) & names for item in self.items[:last])
+        return [item.text for item in self.items[:last] if isinstance(item, Line)]
+
+    @property
+    def left_out(self) -> list[ast.stmt]:
+        """The statements that read the logits and have no place in the branch."""
+        return [item.statement for item in self._reads() if not item.rewritten]
+
+    def rebinds(self, names: set[str]) -> bool:
+        """Whether a kept statement binds one of these names before the last time that the branch reads it."""
+        return any(names_bound(text) & names for text in self.kept)
 
     def lines(self, calls: dict[int, Arguments], needed: set[str]) -> tuple[Line | LossCall, ...]:
         """The branch in order; `needed` are the names that are read elsewhere."""
@@ -310,6 +325,7 @@ class Branch:
             match item:
                 case _Loss(target, loss, depth):
                     arguments = calls[id(loss.node)]
+                    read -= {target} if self.flat else set()
                     read |= names_in(*(text for _, text in arguments.all()))
                     written.append(LossCall(target, arguments, depth))
                 case _Read(text=str(text), rewritten=True, depth=depth) | Line(text, depth):
@@ -317,7 +333,7 @@ class Branch:
                         continue
                     read |= names_in(text)
                     written.append(Line(text, depth))
-                case _Criterion(name, text, depth) if name in read:
+                case _IfRead(name, text, depth) if name in read:
                     written.append(Line(text, depth))
         return tuple(reversed(written))
 

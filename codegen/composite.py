@@ -20,7 +20,7 @@ from fusegen.codegen.losses import Loss
 from fusegen.codegen.members import Criterion, InFile, Plain
 from fusegen.codegen.operands import Unwritable, is_module_path
 from fusegen.codegen.reading import Reading, transposed
-from fusegen.codegen.statements import function_names
+from fusegen.codegen.statements import function_names, mentioned_names
 from fusegen.codegen.trace import Trace
 from fusegen.codegen.values import (
     Attr,
@@ -89,7 +89,7 @@ def _head_call(chain: Chain, analysis: Analysis) -> HeadCall:
     hidden, projection, guarded = _product(head, dict(through), spelling)
     before, hidden_text = spelling.unfolded(hidden)
     spelled = tuple((position, spelling.text(value)) for position, value in others)
-    spelling.check_arguments()
+    spelling.check_order()
     return HeadCall(
         node=outer.node,
         projection=projection,
@@ -264,17 +264,28 @@ class _Spelling:
         node = outer.node
         assert isinstance(node, ast.Call)
         self.scope = analysis.reading.scope
-        self.taken = function_names(analysis.block.node)
+        self.bound = function_names(analysis.block.node)
+        self.taken = mentioned_names(analysis.block.node)
         self.given = dict(zip(outer.args, node.args, strict=True))
         self.given |= {value: keyword.value for (_, value), keyword in zip(outer.keywords, node.keywords, strict=True)}
         self.spelled: Counter[Value] = Counter()
+        self.callers: dict[Call, Call] = {}
+        for call, inner in analysis.reading.inlined.items():
+            for record in inner.calls if inner is not None else ():
+                self.callers.setdefault(record.call, call)
+        self.order: list[tuple[int, ...]] = []
 
-    def check_arguments(self) -> None:
-        """Raises `Unwritable` where an argument that calls something is not called once, as before."""
+    def check_order(self) -> None:
+        """Raises `Unwritable` where something is not called once, and in the order in which the original calls it.
+
+        A dropout draws its random numbers in that order, another mask each time.
+        """
         for value, node in self.given.items():
             calls = any(isinstance(child, ast.Call) for child in ast.walk(node))
             if calls and self.spelled[value] != 1:
                 raise Unwritable(f"`{ast.unparse(node)[:60]}` would be computed {self.spelled[value]} times")
+        if self.order != sorted(set(self.order)):
+            raise Unwritable("what the head calls would be called twice, or in another order")
 
     def unfolded(self, value: Value) -> tuple[list[str], str]:
         """Statements that compute a value step by step, and the expression that it is after them."""
@@ -289,6 +300,7 @@ class _Spelling:
                 if FRESH in self.taken:
                     raise Unwritable(f"the name `{FRESH}` is taken")
                 before, text = self.unfolded(inner)
+                self._called(value)
                 return [*before, f"{FRESH} = {self.function(function, value)}({text})"], FRESH
         return [], self.text(value)
 
@@ -298,7 +310,9 @@ class _Spelling:
             return self._argument(value)
         match value:
             case Call(function, arguments, ()) if not any(isinstance(argument, Starred) for argument in arguments):
-                return f"{self.function(function, value)}({', '.join(map(self.text, arguments))})"
+                texts = ", ".join(map(self.text, arguments))
+                self._called(value)
+                return f"{self.function(function, value)}({texts})"
             case Const():
                 return render(value)
             case Attr() if is_module_path(value):
@@ -316,9 +330,22 @@ class _Spelling:
                 return render(value)
         raise Unwritable(f"`{render(value, 60)}` in the head cannot be written down")
 
+    def _called(self, value: Value) -> None:
+        if isinstance(value, Call) and value.stamp is not None:
+            self.order.append(self._moment(value))
+
+    def _moment(self, call: Call) -> tuple[int, ...]:
+        """Sorts calls as the original makes them; a function is walked later than it is called, hence the callers."""
+        caller = self.callers.get(call)
+        return (*(self._moment(caller) if caller is not None else ()), call.stamp or 0)
+
     def _argument(self, value: Value) -> str:
+        node = self.given[value]
         self.spelled[value] += 1
-        return ast.unparse(self.given[value])
+        if any(isinstance(child, ast.Call) for child in ast.walk(node)):
+            # All arguments are computed before anything in the head is.
+            self.order.append((list(self.given).index(value) - len(self.given),))
+        return ast.unparse(node)
 
     def function(self, function: Value, call: Call) -> str:
         """What is called: a module of the head, or a function by the name that the file has for it."""
@@ -329,6 +356,6 @@ class _Spelling:
             root, *attributes = text.split(".")
             meant = self.scope.resolve(root)
             same = isinstance(meant, Global) and ".".join((meant.path, *attributes)) == function.path
-            if same and root not in self.taken:
+            if same and root not in self.bound:
                 return text
         raise Unwritable(f"`{render(function, 60)}` in the head cannot be called from the function")

@@ -20,22 +20,27 @@ from fusegen.codegen.asked import Asked, asked, early_return, negated, no_short_
 from fusegen.codegen.branch import Branch, Line, LossCall, PlanRefusal
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.composite import FRESH, PROJECTION, HeadCall, head_call, kept_criterion
+from fusegen.codegen.effects import Effects
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions.linear_cross_entropy import guards_of
 from fusegen.codegen.operands import Unwritable
-from fusegen.codegen.place import Place, Way, locate, overlap, targets
+from fusegen.codegen.place import Place, Way, holding, locate, overlap, targets
 from fusegen.codegen.records import Site
 from fusegen.codegen.statements import (
     assigned_name,
     bound_names,
+    calls_in,
     changes_what_is_read,
     function_names,
     is_pure,
     loaded_names,
+    mentioned_names,
     names_in,
+    nested_functions,
     only_packed,
     only_returned,
     share_a_line,
+    stores_on_an_object,
 )
 
 
@@ -117,6 +122,8 @@ class _Planner:
         self.losses = losses
         self.function = analysis.block.node
         self.line = losses[0].node.lineno
+        self.effects = Effects(analysis, losses)
+        self.nested = nested_functions(self.function)
         self.conditions = [*shared, *(guard for loss in losses for guard in guards_of(loss.found, analysis.reading))]
 
     def edit(self) -> tuple[Edit, Place] | PlanRefusal:
@@ -158,11 +165,21 @@ class _Planner:
             return branch.refusal
         before = [*head.before, *(f"{name} = {text}" for name, (_, text) in zip(others, head.others, strict=True))]
         lines = self._lines(branch, head, place, before, guards)
+        lines = self._disturbed([*between, *when.body]) or lines
         if isinstance(lines, PlanRefusal):
             return lines
         stock = next(line.call.stock for line in lines if isinstance(line, LossCall))
         edit = Edit(place.way, place.start, place.stop, tuple(tests), head, labels, stock, through, guards, lines)
         return edit, place
+
+    def _disturbed(self, statements: list[ast.stmt]) -> PlanRefusal | None:
+        """Why a statement up to the last loss must not run before the head's product."""
+        last = max(position for loss in self.losses if (position := holding(statements, loss.node)) is not None)
+        for statement in statements[: last + 1]:
+            what = self.effects.disturbing(statement)
+            if what is not None:
+                return self.refusal("FG601", f"a statement between head and loss {what}", statement.lineno)
+        return None
 
     def _lines(
         self, branch: Branch, head: HeadCall, place: Place, before: list[str], guards: tuple[str, ...]
@@ -175,20 +192,29 @@ class _Planner:
             if isinstance(call, str):
                 return self.refusal("FG604", call)
             calls[id(loss.node)] = call
-        self._check_names({name for call in calls.values() for name in (call.function, PROJECTION, "fusible")})
+        self._check_new({name for call in calls.values() for name in (call.function, PROJECTION, "fusible")})
         problem = self._unavailable(branch, head, list(calls.values()), guards)
         if problem is not None:
             return self.refusal("FG602", problem)
+        for statement in branch.left_out:
+            if (called := self.effects.lost(statement)) is not None:
+                return self.refusal(
+                    "FG601", f"a statement that reads the logits calls {called} as well", statement.lineno
+                )
         rest = [each for each in place.rest if not (isinstance(each, ast.If) and ast.dump(each.test) in branch.dead)]
-        cleared = self._cleared(branch, rest)
+        cleared = self._cleared(branch, [*rest, *self.nested])
         if isinstance(cleared, PlanRefusal):
             return cleared
-        lines = branch.lines(calls, names_in(*guards) | _loaded(place.rest))
+        lines = branch.lines(calls, names_in(*guards) | _loaded([*place.rest, *self.nested]))
         return _with_cleared([*map(Line, before), *lines], branch.logits if cleared else None)
 
-    def _check_names(self, names: set[str]) -> None:
+    def _check_new(self, names: set[str]) -> None:
+        """What the branch brings along must not have a name that the function mentions."""
+        self._check_names(names, mentioned_names(self.function))
+
+    def _check_names(self, names: set[str], known: set[str] | None = None) -> None:
         """What the branch takes from outside must not be a name of the function."""
-        taken = names & function_names(self.function)
+        taken = names & (function_names(self.function) if known is None else known)
         if taken:
             raise Unwritable(f"the name `{min(taken)}` is taken")
 
@@ -226,14 +252,21 @@ class _Planner:
 
     def _hidden(self, head: HeadCall, branch: Branch, before: list[str]) -> str:
         """The hidden states of the fused call; `before` may get a statement that names them."""
-        if not branch.needs_rows:
-            return head.hidden
         hidden = head.hidden
-        if hidden != FRESH and (branch.rebinds_logits or not hidden.isidentifier()):
-            self._check_names({FRESH})
+        if any(isinstance(node, ast.NamedExpr) for node in ast.walk(ast.parse(hidden))):
+            raise Unwritable("the argument of the head binds a name")
+        named = (branch.rebinds_logits or not hidden.isidentifier()) if branch.needs_rows else self._moves(head, branch)
+        if hidden != FRESH and named:
+            self._check_new({FRESH})
             before.append(f"{FRESH} = {hidden}")
             hidden = FRESH
-        return branch.choose_rows(hidden)
+        return branch.choose_rows(hidden) if branch.needs_rows else hidden
+
+    def _moves(self, head: HeadCall, branch: Branch) -> bool:
+        """Whether the hidden states would be computed later than in the original, or more than once, and notice it."""
+        if calls_in(head.hidden):
+            return len(self.losses) > 1 or bool(head.others) or any(map(calls_in, branch.kept))
+        return not head.hidden.isidentifier() and any(map(stores_on_an_object, branch.kept))
 
     def _stable(self) -> frozenset[str]:
         """Parameters that the function never binds again."""

@@ -214,7 +214,9 @@ class Reading:
             case Attr(base, name) if self.owner is not None:
                 modules = self.scope.at(self.owner, call.func)
                 if len(modules) == 1 and isinstance(modules[0], InFile):
-                    return self.scope.index.method(modules[0].class_name, "forward"), call.func
+                    called = modules[0].class_name
+                    own_call = self.scope.is_shadowed(called, "__call__")
+                    return None if own_call else self.scope.index.method(called, "forward"), call.func
                 holders = self.scope.at(self.owner, base)
                 if not modules and len(holders) == 1 and isinstance(holders[0], InFile):
                     return self.scope.index.method(holders[0].class_name, name), base

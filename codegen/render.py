@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import symtable
 from dataclasses import dataclass
 
 from fusegen.codegen.branch import Line, LossCall
@@ -162,26 +163,13 @@ def _import_order(name: str) -> tuple[int, str]:
 
 def free_names(function: str) -> set[str]:
     """Names that a function takes from the module around it: in its body, decorators, defaults and annotations."""
-    node = ast.parse("class _:\n" + function).body[0].body[0]  # type: ignore[attr-defined]
-    arguments = node.args
-    bound = {
-        a.arg
-        for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-        if a
-    }
-    loaded: set[str] = set()
-    for child in ast.walk(node):
-        if isinstance(child, ast.Name):
-            (bound if isinstance(child.ctx, ast.Store) else loaded).add(child.id)
-        elif isinstance(child, ast.arg | ast.FunctionDef | ast.Lambda) and child is not node:
-            bound |= (
-                {child.arg}
-                if isinstance(child, ast.arg)
-                else {child.name}
-                if isinstance(child, ast.FunctionDef)
-                else set()
-            )
-    return loaded - bound - _BUILTINS - {"__class__"}
+    tables = [symtable.symtable(f"class _:\n{function}\n", "", "exec").get_children()[0]]
+    names: set[str] = set()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        names |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
+    return names - _BUILTINS
 
 
 def _licence(text: str) -> str:

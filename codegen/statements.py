@@ -8,8 +8,12 @@ import textwrap
 
 
 def loaded_names(node: ast.AST) -> set[str]:
-    """Names that are read anywhere in a node; an augmented target is read too."""
-    names = {child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load)}
+    """Names that are read anywhere in a node; an augmented target is read too, and so is what `del` needs bound."""
+    names = {
+        child.id
+        for child in ast.walk(node)
+        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load | ast.Del)
+    }
     return names | {
         child.target.id
         for child in ast.walk(node)
@@ -19,7 +23,7 @@ def loaded_names(node: ast.AST) -> set[str]:
 
 def names_in(*texts: str) -> set[str]:
     """Names that expressions or statements read; the header of a compound statement counts as its test."""
-    return {name for text in texts for name in loaded_names(ast.parse(_header_test(text)))}
+    return {name for text in texts for name in loaded_names(_parsed(text))}
 
 
 def changes_what_is_read(statements: list[ast.stmt], texts: list[str]) -> bool:
@@ -37,27 +41,71 @@ def changes_what_is_read(statements: list[ast.stmt], texts: list[str]) -> bool:
 
 def names_bound(text: str) -> set[str]:
     """Names that a statement, given as text, binds; the header of a compound statement binds none."""
-    return bound_names(ast.parse(_header_test(text)).body)
+    return bound_names(_parsed(text).body)
 
 
-def _header_test(text: str) -> str:
-    return text.removesuffix(":").removeprefix("el").removeprefix("if ") if text.endswith(":") else text
+def calls_in(text: str) -> bool:
+    """Whether an expression or a statement, given as text, calls anything."""
+    return any(isinstance(node, ast.Call) for node in ast.walk(_parsed(text)))
+
+
+def stores_on_an_object(text: str) -> bool:
+    """Whether a statement, given as text, sets or deletes an attribute or an item."""
+    return any(
+        isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load)
+        for node in ast.walk(_parsed(text))
+    )
+
+
+def _parsed(text: str) -> ast.Module:
+    """A statement, or the test of `if test:` and `elif test:`, which is no statement alone."""
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return ast.parse(text.removesuffix(":").removeprefix("el").removeprefix("if "))
 
 
 def bound_names(statements: list[ast.stmt]) -> set[str]:
-    """Names that statements bind."""
-    return {
-        child.id
-        for statement in statements
-        for child in ast.walk(statement)
-        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store | ast.Del)
-    }
+    """Names that statements bind, in whichever way: by assignment, import, definition, `except`, `case` or `del`."""
+    return {name for statement in statements for child in ast.walk(statement) for name in _bound_by(child)}
+
+
+def _bound_by(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return [name]
+        case ast.alias(name=name, asname=given):
+            return [given or name.split(".")[0]]
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case (
+            ast.ExceptHandler(name=str(name))
+            | ast.MatchAs(name=str(name))
+            | ast.MatchStar(name=str(name))
+            | ast.MatchMapping(rest=str(name))
+        ):
+            return [name]
+        case ast.Global(names=names) | ast.Nonlocal(names=names):
+            return names
+    return []
 
 
 def function_names(function: ast.FunctionDef) -> set[str]:
     """Every name that a function has for itself: its parameters and what it binds."""
     parameters = {child.arg for child in ast.walk(function.args) if isinstance(child, ast.arg)}
     return parameters | bound_names(function.body)
+
+
+def mentioned_names(function: ast.FunctionDef) -> set[str]:
+    """Every name in a function, its own or not: a new one must be none of them."""
+    return function_names(function) | loaded_names(function)
+
+
+def nested_functions(function: ast.FunctionDef) -> list[ast.stmt]:
+    """Definitions and lambdas inside a function, as statements: they read its names whenever they are called."""
+    nested = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+    inner = [node for node in ast.walk(function) if isinstance(node, nested) and node is not function]
+    return [ast.Expr(node) if isinstance(node, ast.Lambda) else node for node in inner]
 
 
 def only_binds(statement: ast.stmt) -> bool:
@@ -143,7 +191,8 @@ def packs(statement: ast.stmt, name: str) -> bool:
         case ast.Assign(
             targets=[ast.Name()], value=ast.BinOp(left=ast.Tuple(elts=elements), op=ast.Add(), right=other)
         ):
-            return any(_is_name(each, name) for each in elements) and isinstance(other, ast.Name)
+            reading = [each for each in elements if name in loaded_names(each)]
+            return bool(reading) and all(_is_name(each, name) for each in reading) and isinstance(other, ast.Name)
     return False
 
 

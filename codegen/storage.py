@@ -104,6 +104,17 @@ def is_container(value: Value) -> bool:
     return False
 
 
+def roots(value: Value, known: dict[int, frozenset[int]]) -> frozenset[int]:
+    """Digests of the tensors and objects whose storage `value` may share; `known` keeps them by digest."""
+    found = known.get(value.digest)
+    if found is None:
+        shared = sharers(value)
+        own = shared is None or isinstance(value, Opaque | Attr)
+        found = frozenset((value.digest,) if own else ()).union(*(roots(sharer, known) for sharer in shared or ()))
+        known[value.digest] = found
+    return found
+
+
 def sharers(value: Value) -> tuple[Value, ...] | None:
     """The values that `value` may share storage with; None if it has storage of its own."""
     match value:

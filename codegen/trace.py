@@ -17,7 +17,7 @@ import ast
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from fusegen.codegen.storage import SHARING_ATTRIBUTES, VIEWS, changed_by, is_container, is_made_of_torch, sharers
+from fusegen.codegen.storage import SHARING_ATTRIBUTES, VIEWS, changed_by, is_container, is_made_of_torch, roots
 from fusegen.codegen.syntax import COMPARISONS, OPERATORS, UNARY, bound_in
 from fusegen.codegen.values import (
     Attr,
@@ -538,15 +538,7 @@ class _Walker:
 
     def roots(self, value: Value) -> frozenset[int]:
         """Digests of the tensors and objects whose storage `value` may share; none for what has no storage."""
-        known = self._roots.get(value.digest)
-        if known is None:
-            shared = sharers(value)
-            own = frozenset() if shared is not None else frozenset((value.digest,))
-            if isinstance(value, Opaque | Attr):
-                own = frozenset((value.digest,))
-            known = own.union(*(self.roots(sharer) for sharer in shared or ()))
-            self._roots[value.digest] = known
-        return known
+        return roots(value, self._roots)
 
 
 def _is_pure(func: Value) -> bool:

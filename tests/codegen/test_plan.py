@@ -9,7 +9,7 @@ import pytest
 from fusegen.codegen.losses import DEFAULT_MAPPING
 from fusegen.codegen.pipeline import read_index
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
-from fusegen.codegen.render import fused_function
+from fusegen.codegen.render import free_names, fused_function
 from fusegen.codegen.splice import unsplice
 
 HEAD = """\
@@ -268,3 +268,17 @@ def test_every_keyword_of_a_generated_call_is_one_of_the_adapter() -> None:
         own = set(inspect.signature(runtime.causal_lm_loss).parameters) if kind == "masked" else parameters
         assert set(_ORDER) - {"loss_dtype"} <= own, name
     assert "loss_dtype" in inspect.signature(runtime.cross_entropy_loss).parameters
+
+
+def test_the_names_that_a_function_takes_from_its_module_are_those_that_python_looks_up_there() -> None:
+    function = """\
+    @decorator
+    def forward(self, labels: Labels = DEFAULT):
+        from elsewhere import imported
+        try:
+            sizes = [scale for scale in imported(labels)]
+        except ValueError as error:
+            raise Problem(str(error))
+        return scale(sizes, key=lambda size: size + offset)
+"""
+    assert free_names(function) == {"decorator", "Labels", "DEFAULT", "Problem", "scale", "offset"}

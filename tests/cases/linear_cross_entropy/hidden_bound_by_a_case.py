@@ -1,0 +1,29 @@
+# verdict: match
+# head: self.lm_head
+# labels: shifted
+# chain: none
+# keywords: **kwargs
+# guards: none
+
+import torch
+from torch import nn
+
+
+class BirdForCausalLM(BirdPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = BirdModel(config)
+        self.vocab_size = config.vocab_size
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden_states = self.model(input_ids)[0]
+        logits = self.lm_head(hidden_states)
+        match self.norm(hidden_states):
+            case hidden_states:
+                pass
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(loss=loss, logits=logits)

@@ -1,0 +1,32 @@
+# verdict: match
+# head: self.lm_head
+# labels: shifted
+# chain: none
+# keywords: **kwargs
+# guards: none
+
+import torch
+from torch import nn
+
+
+class BirdForCausalLM(BirdPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = BirdModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.on = True
+
+    def step(self):
+        self.on = not self.on
+
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden_states = self.model(input_ids)[0]
+        logits = self.lm_head(hidden_states)
+        self.step()
+        loss = None
+        if labels is not None and self.on:
+            loss = self.loss_function(logits, labels, self.vocab_size, **kwargs)
+        if loss is None:
+            loss = hidden_states.sum()
+        return CausalLMOutputWithPast(loss=loss, logits=logits)

@@ -1,0 +1,17 @@
+class BirdForCausalLM:
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden_states = self.model(input_ids)[0]
+        def reg():
+            return cap
+        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+            cap = self.config.cap
+            logits = None
+            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size, **kwargs)
+        else:
+            logits = self.lm_head(hidden_states)
+            cap = self.config.cap
+            loss = None
+            if labels is not None:
+                loss = self.loss_function(logits, labels, self.vocab_size, **kwargs)
+        loss = loss + reg()
+        return CausalLMOutputWithPast(loss=loss, logits=logits)

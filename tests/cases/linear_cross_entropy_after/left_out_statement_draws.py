@@ -1,0 +1,1 @@
+# BirdForCausalLM: not emitted, FG601 at 22: a statement that reads the logits calls `torch.nn.functional.dropout` as well

@@ -1,0 +1,1 @@
+# BirdForCausalLM: not emitted, FG602 at 25: the hidden states are bound again between head and loss
