@@ -18,7 +18,7 @@ TYPED := build/types
 .PHONY: help setup run test lint types emit-check verify verify-versions check bench matrix clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## build .venv with everything pinned (again only if pyproject.toml or constraints.txt changed)
 
