@@ -5,16 +5,20 @@ from __future__ import annotations
 import ast
 import itertools
 import textwrap
+from functools import lru_cache
 
 
-def loaded_names(node: ast.AST) -> set[str]:
+@lru_cache(maxsize=1024)
+def loaded_names(node: ast.AST) -> frozenset[str]:
     """Names that are read anywhere in a node; an augmented target is read too."""
-    names = {child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load)}
-    return names | {
-        child.target.id
-        for child in ast.walk(node)
-        if isinstance(child, ast.AugAssign) and isinstance(child.target, ast.Name)
-    }
+    names = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Name):
+            if isinstance(child.ctx, ast.Load):
+                names.add(child.id)
+        elif isinstance(child, ast.AugAssign) and isinstance(child.target, ast.Name):
+            names.add(child.target.id)
+    return frozenset(names)
 
 
 def names_in(*texts: str) -> set[str]:
@@ -46,12 +50,16 @@ def _header_test(text: str) -> str:
 
 def bound_names(statements: list[ast.stmt]) -> set[str]:
     """Names that statements bind."""
-    return {
+    return {name for statement in statements for name in _bound_names(statement)}
+
+
+@lru_cache(maxsize=1024)
+def _bound_names(statement: ast.stmt) -> frozenset[str]:
+    return frozenset(
         child.id
-        for statement in statements
         for child in ast.walk(statement)
         if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store | ast.Del)
-    }
+    )
 
 
 def function_names(function: ast.FunctionDef) -> set[str]:
