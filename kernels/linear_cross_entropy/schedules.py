@@ -244,7 +244,8 @@ def _token_chunks(work: _Work, schedule: Schedule, packed: bool, opening: _Openi
     chosen, weight = work.chosen, work.weight
     opening = opening or _Opening(weight.new_empty(schedule.tokens, padded_columns(len(weight))), 0)
     flags = Flags(gradient=work.gradients)
-    chunks = list(_slices(chosen.count, schedule.tokens))
+    # Fewer rows can make larger even chunks than the buffer was made for.
+    chunks = list(_slices(chosen.count, min(schedule.tokens, len(opening.buffer))))
     packed = packed and len(chunks) > 1
     scales = exact_product.product_scales(weight) if packed else None
     for number, rows in enumerate(chunks):

@@ -60,6 +60,8 @@ CASES = (
     Case(20, 12, 8200, valid_vocab=8195),
     Case(47, 24, 203, ignored=0.4, bias=True, softcap=4.0),
     Case(9, 24, 203, ignored=1.0),
+    # Two even chunks for all rows, but one larger chunk for those that count.
+    Case(390, 4, 17, 384, ignored=0.1),
     Case(21, 16, 301, outputs=True, ignored=0.2, softcap=6.0, label_smoothing=0.1, valid_vocab=290),
     Case(21, 16, 1100, 0, outputs=True, ignored=0.3, scale=1.5, z_loss=0.02),
     Case(40, 72, 1531, 0, softcap=4.0, bias=True, label_smoothing=0.1, class_weight=True, valid_vocab=1500),
