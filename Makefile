@@ -6,6 +6,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 CHECKS ?= core
+VERSIONS ?= 4.57.6 5.5.4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,10 +15,10 @@ PACKAGES := $(filter-out generated,$(patsubst %/__init__.py,%,$(wildcard */__ini
 TYPED := build/types
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types emit-check verify check bench matrix clean
+.PHONY: help setup run test lint types emit-check verify verify-versions check bench matrix clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## build .venv with everything pinned (again only if pyproject.toml or constraints.txt changed)
 
@@ -56,6 +57,17 @@ emit-check: $(STAMP) ## are the generated files what would be generated now?
 
 verify: $(STAMP) ## every generated forward against its original, on tiny models (CHECKS=all for the whole set)
 	$(BIN)/fusegen verify --checks $(CHECKS)
+
+# Older releases need older tokenizers and hubs: each gets an environment of its own.
+verify-versions: ## emit and verify for older releases (VERSIONS), each in an environment of its own
+	@for version in $(VERSIONS); do \
+		echo "transformers $$version" && home=build/verify/$$version && \
+		{ test -x $$home/bin/fusegen || { $(PYTHON) -m venv --clear $$home && \
+			$$home/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) torch==2.13.0 \
+				"transformers==$$version" --editable '.[runtime]'; }; } && \
+		$$home/bin/fusegen emit --quiet --out $$home/generated && \
+		$$home/bin/fusegen verify --generated $$home/generated --checks $(CHECKS) || exit 1; \
+	done
 
 check: test lint types emit-check ## all of the above
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import ast
 import itertools
 import textwrap
+from functools import lru_cache
 
 
-def loaded_names(node: ast.AST) -> set[str]:
+@lru_cache(maxsize=1024)
+def loaded_names(node: ast.AST) -> frozenset[str]:
     """Names that are read anywhere in a node; an augmented target is read too, and so is what `del` needs bound."""
-    names = {
-        child.id
-        for child in ast.walk(node)
-        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load | ast.Del)
-    }
-    return names | {
-        child.target.id
-        for child in ast.walk(node)
-        if isinstance(child, ast.AugAssign) and isinstance(child.target, ast.Name)
-    }
+    names = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Name):
+            if isinstance(child.ctx, ast.Load | ast.Del):
+                names.add(child.id)
+        elif isinstance(child, ast.AugAssign) and isinstance(child.target, ast.Name):
+            names.add(child.target.id)
+    return frozenset(names)
 
 
 def names_in(*texts: str) -> set[str]:
@@ -67,7 +67,12 @@ def _parsed(text: str) -> ast.Module:
 
 def bound_names(statements: list[ast.stmt]) -> set[str]:
     """Names that statements bind, in whichever way: by assignment, import, definition, `except`, `case` or `del`."""
-    return {name for statement in statements for child in ast.walk(statement) for name in _bound_by(child)}
+    return {name for statement in statements for name in _bound_names(statement)}
+
+
+@lru_cache(maxsize=1024)
+def _bound_names(statement: ast.stmt) -> frozenset[str]:
+    return frozenset(name for child in ast.walk(statement) for name in _bound_by(child))
 
 
 def _bound_by(node: ast.AST) -> list[str]:

@@ -25,18 +25,23 @@ def can_return_tuple(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def capture_outputs(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
     """`transformers.utils.output_capturing.capture_outputs`, with whole tuples."""
-    stock = _stock("output_capturing", "capture_outputs")
-    return _whole_tuples(stock(function)) if function else lambda late: _whole_tuples(stock(**options)(late))
+    return _with_options(_stock("output_capturing", "capture_outputs"), function, options)
 
 
 def check_model_inputs(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
-    """`transformers.utils.generic.check_model_inputs`, as `capture_outputs` was called up to 5.1."""
-    stock = _stock("generic", "check_model_inputs")
-    return _whole_tuples(stock(function)) if function else lambda late: _whole_tuples(stock(**options)(late))
+    """`transformers.utils.generic.check_model_inputs`, an earlier `capture_outputs`, with whole tuples."""
+    return _with_options(_stock("generic", "check_model_inputs"), function, options)
 
 
 def _stock(module: str, name: str) -> Any:
     return getattr(import_module(f"transformers.utils.{module}"), name)
+
+
+def _with_options(stock: Any, function: Callable[..., Any] | None, options: dict[str, Any]) -> Callable[..., Any]:
+    """As `@stock` and as `@stock(...)`."""
+    if function is not None:
+        return _whole_tuples(stock(function))
+    return lambda decorated: _whole_tuples(stock(**options)(decorated))
 
 
 def _whole_tuples(decorated: Callable[..., Any]) -> Callable[..., Any]:

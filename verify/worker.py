@@ -150,7 +150,7 @@ def _original(case: Case, task: Task, builds: _Builds) -> _Original | str:
 
 def _patched(task: Task) -> list[str]:
     """Installs the tree; gives the list to which each call of a loss in the class's generated module is added."""
-    install(task.generated)
+    install(task.generated, fuse="training")
     calls: list[str] = []
     module = _generated_module(task)
     if task.breakage is not None:

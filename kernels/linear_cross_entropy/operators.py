@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fusegen.kernels import backends
+from fusegen.kernels.devices import on
 from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, RowWeights, Want
 from fusegen.kernels.linear_cross_entropy.rescale import times
 from fusegen.kernels.linear_cross_entropy.selection import Selection
@@ -225,7 +226,7 @@ def _fused_rows(chosen: Selection, weight: Tensor, *, row: RowLoss, budget: int 
     backend = backends.backend_for(device, row.dtype)
     if budget is None:
         budget = backends.default_budget(device, len(weight), weight.element_size())
-    with torch.autocast(device.type, enabled=False):
+    with torch.autocast(device.type, enabled=False), on(device):
         return backend.fused_rows(chosen, weight, row=row, budget=budget, **options)
 
 

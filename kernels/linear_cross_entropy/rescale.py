@@ -12,6 +12,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from fusegen.kernels.devices import on
+
 PIECE = 2**22
 """Elements that are widened at once where low precision is multiplied without Triton."""
 
@@ -27,7 +29,8 @@ def multiply_unless_one_(gradient: Tensor, factor: Tensor) -> None:
     elif _has_triton():
         from fusegen.kernels.linear_cross_entropy.rescale_kernel import launch
 
-        launch(gradient, factor)
+        with on(gradient.device):
+            launch(gradient, factor)
     else:
         _multiply_(gradient, factor)
 

@@ -5,7 +5,7 @@
                       holds are kept), dW of the slab in one product, dX summed in float32
 
 The schedule follows from sizes, dtype and budget alone. Products run in the vendor's library, the softmax
-in `triton_kernels.py`. Between token chunks the gradient of the head is rounded to its dtype, unless
+in `softmax_kernel.py`. Between token chunks the gradient of the head is rounded to its dtype, unless
 `exact` is asked for: then it is held with sixteen bits in the gradient's own memory (`add_product`) and
 rounded once, as with full logits.
 
@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fusegen.kernels.linear_cross_entropy import triton_kernels
+from fusegen.kernels.linear_cross_entropy import exact_product, softmax_kernel
 from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, RowWeights, Want, padded_columns
 from fusegen.kernels.linear_cross_entropy.selection import Selection
-from fusegen.kernels.linear_cross_entropy.triton_kernels import Flags
+from fusegen.kernels.linear_cross_entropy.softmax_kernel import Flags
 
 FEWEST_TOKENS = 256
 """A chunk of fewer tokens keeps the matrix units waiting for the head: slabs with recomputation are faster."""
@@ -101,7 +101,7 @@ def fused_rows(
         need = Need()
     work = _Work(chosen, weight, bias, row, class_weight, row_weights, need, want)
     low = exact and need.weight and weight.element_size() < 4
-    packed = low and weight.is_cuda and triton_kernels.can_add_product(chosen.every_hidden, weight)
+    packed = low and weight.is_cuda and exact_product.can_add_product(chosen.every_hidden, weight)
 
     def schedule_for(n_rows: int) -> Schedule:
         return choose_schedule(
@@ -146,7 +146,7 @@ class _Work:
         self.gradients = need.hidden or need.weight or need.bias or need.scale
         self.valid_vocab = row.valid_vocab or len(weight)
         self.labels = chosen.ordered(chosen.every_label)
-        triton_kernels.check_labels(chosen.every_label, chosen.counted, self.valid_vocab)
+        softmax_kernel.check_labels(chosen.every_label, chosen.counted, self.valid_vocab)
         self.class_weight = None if class_weight is None else class_weight.float()
         self.class_weight_total = None if self.class_weight is None else self.class_weight[: self.valid_vocab].sum()
         self.row_weights = {
@@ -171,7 +171,7 @@ class _Work:
 
     def softmax(self, logits: Tensor, rows: slice, flags: Flags, first_column: int = 0) -> None:
         """One pass of the softmax kernel over the logits of `rows`, columns from `first_column` on."""
-        triton_kernels.softmax_rows(
+        softmax_kernel.softmax_rows(
             logits,
             self.labels[rows],
             {name: None if output is None else output[..., rows] for name, output in self.outputs.items()},
@@ -244,9 +244,10 @@ def _token_chunks(work: _Work, schedule: Schedule, packed: bool, opening: _Openi
     chosen, weight = work.chosen, work.weight
     opening = opening or _Opening(weight.new_empty(schedule.tokens, padded_columns(len(weight))), 0)
     flags = Flags(gradient=work.gradients)
-    chunks = list(_slices(chosen.count, schedule.tokens))
+    # Fewer rows can make larger even chunks than the buffer was made for.
+    chunks = list(_slices(chosen.count, min(schedule.tokens, len(opening.buffer))))
     packed = packed and len(chunks) > 1
-    scales = triton_kernels.product_scales(weight) if packed else None
+    scales = exact_product.product_scales(weight) if packed else None
     for number, rows in enumerate(chunks):
         chunk = chosen.take(rows)
         logits = opening.buffer[: len(chunk), : len(weight)]
@@ -258,7 +259,7 @@ def _token_chunks(work: _Work, schedule: Schedule, packed: bool, opening: _Openi
             work.grad_bias += logits.sum(0, dtype=torch.float32)
         if work.grad_weight is not None and scales is not None:
             first, last = number == 0, number == len(chunks) - 1
-            triton_kernels.add_product(logits, chunk, work.grad_weight, scales, first=first, last=last)
+            exact_product.add_product(logits, chunk, work.grad_weight, scales, first=first, last=last)
         elif work.grad_weight is not None and number == 0:
             torch.mm(logits.t(), chunk, out=work.grad_weight)
         elif work.grad_weight is not None:
@@ -273,7 +274,7 @@ def _token_chunks(work: _Work, schedule: Schedule, packed: bool, opening: _Openi
 def _vocabulary_slabs(work: _Work, schedule: Schedule) -> None:
     """Slabs of the vocabulary by all tokens; the last `kept` slabs keep their logits for the gradients."""
     hidden, weight, everything = work.chosen.hidden, work.weight, slice(0, work.chosen.count)
-    for name, shape in (("state", (triton_kernels.STATES, len(hidden))), ("label_logit", (len(hidden),))):
+    for name, shape in (("state", (softmax_kernel.STATES, len(hidden))), ("label_logit", (len(hidden),))):
         work.outputs[name] = torch.empty(shape, dtype=torch.float32, device=hidden.device)
     slabs = list(_slices(len(weight), schedule.columns))
     passing = hidden.new_empty(len(hidden), schedule.columns)

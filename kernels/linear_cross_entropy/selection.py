@@ -99,7 +99,7 @@ def _number(value: Tensor) -> Callable[[], int]:
     on_host = torch.empty((), dtype=value.dtype, pin_memory=True)
     on_host.copy_(value, non_blocking=True)
     arrived = torch.cuda.Event()
-    arrived.record()
+    arrived.record(torch.cuda.current_stream(value.device))
 
     def wait() -> int:
         arrived.synchronize()

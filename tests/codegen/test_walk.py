@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,10 @@ def forward_of(tree: ast.Module) -> ast.FunctionDef:
 
 
 def between_head_and_loss(tree: ast.Module, site: Site) -> list[ast.stmt]:
-    """The assignments of the forward after the head and before the loss, but for masks, which the chain has by name."""
+    """The assignments of the forward after the head and before the loss.
+
+    But for masks, which the chain has by name, and labels that the forward shifts itself: emission keeps both verbatim.
+    """
     head = min(loss.head.line for loss in site.losses if loss.head)
     loss = min(loss.line for loss in site.losses)
     return [
@@ -92,7 +96,7 @@ def between_head_and_loss(tree: ast.Module, site: Site) -> list[ast.stmt]:
         for node in ast.walk(forward_of(tree))
         if isinstance(node, ast.Assign | ast.AugAssign)
         and head < node.lineno < loss
-        and "mask =" not in ast.unparse(node)
+        and not re.match(r"\w*(mask|labels) =", ast.unparse(node))
     ]
 
 

@@ -318,6 +318,21 @@ FAMILIES = [
     ),
     Family("EuroBertForMaskedLM", "EuroBertConfig", MULTI_HEAD | {"mask_token_id": VOCABULARY - 1}),
     Family(
+        "XGLMForCausalLM",
+        "XGLMConfig",
+        {
+            "vocab_size": VOCABULARY,
+            "d_model": 32,
+            "ffn_dim": 48,
+            "num_layers": 2,
+            "attention_heads": 4,
+            "max_position_embeddings": 64,
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
+            "layerdrop": 0.0,
+        },
+    ),
+    Family(
         "ModernBertDecoderForCausalLM",
         "ModernBertDecoderConfig",
         MULTI_HEAD | {"cls_token_id": 1, "sep_token_id": 2, "local_attention": 8},

@@ -17,6 +17,7 @@ def _fresh(monkeypatch):
     monkeypatch.delenv("FUSEGEN_FUSE", raising=False)
     policy.set(None)
     yield
+    monkeypatch.delenv("FUSEGEN_FUSE", raising=False)
     policy.set(None)
 
 

@@ -19,7 +19,7 @@ class BirdForCausalLM(BirdPreTrainedModel):
     def forward(self, input_ids=None, labels=None, **kwargs):
         outputs = self.model(input_ids)
         logits = self.lm_head(outputs.last_hidden_state)
-        outputs.last_hidden_state = outputs.last_hidden_state * 2
+        outputs.last_hidden_state = outputs.last_hidden_state.tanh()
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, self.vocab_size, **kwargs)

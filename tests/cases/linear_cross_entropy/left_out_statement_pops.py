@@ -19,7 +19,7 @@ class BirdForCausalLM(BirdPreTrainedModel):
     def forward(self, input_ids=None, labels=None, **kwargs):
         hidden_states = self.model(input_ids)[0]
         logits = self.lm_head(hidden_states)
-        rows = logits.shape[0] * kwargs.pop('ignore_index', 1)
+        rows = kwargs.pop('ignore_index', logits.shape[0])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, self.vocab_size, **kwargs)

@@ -60,6 +60,8 @@ CASES = (
     Case(20, 12, 8200, valid_vocab=8195),
     Case(47, 24, 203, ignored=0.4, bias=True, softcap=4.0),
     Case(9, 24, 203, ignored=1.0),
+    # Two even chunks for all rows, but one larger chunk for those that count.
+    Case(390, 4, 17, 384, ignored=0.1),
     Case(21, 16, 301, outputs=True, ignored=0.2, softcap=6.0, label_smoothing=0.1, valid_vocab=290),
     Case(21, 16, 1100, 0, outputs=True, ignored=0.3, scale=1.5, z_loss=0.02),
     Case(40, 72, 1531, 0, softcap=4.0, bias=True, label_smoothing=0.1, class_weight=True, valid_vocab=1500),
@@ -86,7 +88,7 @@ def test_interpreted() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(CASES) * len(INTERPRETED_DTYPES) + 2} passed" in done.stdout
+    assert f"{len(CASES) * len(INTERPRETED_DTYPES) + 4} passed" in done.stdout
 
 
 @in_the_interpreter
@@ -121,6 +123,25 @@ def test_no_rows() -> None:
     assert not rows.grad_weight.any()
 
 
+@in_the_interpreter
+@pytest.mark.parametrize("hidden_size", [8, 264])
+def test_sums_over_chunks_are_rounded_once(hidden_size: int) -> None:
+    """Beyond one tile, and with columns that no tile divides. The interpreter multiplies bfloat16 as integers."""
+    from fusegen.kernels.linear_cross_entropy.exact_product import add_product, product_scales
+
+    torch.manual_seed(0)
+    vocabulary, chunks = 200, (70, 5, 64)
+    gradients = [torch.randn(tokens, vocabulary).half() for tokens in chunks]
+    hidden = [torch.randn(tokens, hidden_size).half() for tokens in chunks]
+    found = torch.full((vocabulary, hidden_size), torch.nan, dtype=torch.float16)
+    scales = product_scales(found)
+    for number, (gradient, states) in enumerate(zip(gradients, hidden, strict=True)):
+        add_product(gradient, states, found, scales, first=number == 0, last=number == 2)
+    exact = sum(gradient.double().t() @ states.double() for gradient, states in zip(gradients, hidden, strict=True))
+    rounded = relative(exact.half(), exact)
+    assert relative(found, exact) < 1.02 * rounded
+
+
 @pytest.mark.gpu
 @needs_gpu
 def test_exact_is_as_exact_as_full_logits() -> None:
@@ -140,7 +161,7 @@ def test_exact_is_as_exact_as_full_logits() -> None:
 @needs_gpu
 def test_labels_outside_stop_the_device() -> None:
     program = (
-        "import torch; from fusegen.kernels.linear_cross_entropy.triton_kernels import check_labels;"
+        "import torch; from fusegen.kernels.linear_cross_entropy.softmax_kernel import check_labels;"
         "labels = torch.tensor([3, 50], device='cuda');"
         "check_labels(labels, labels != 50, 50); torch.cuda.synchronize(); print('ignored');"
         "check_labels(labels, labels != -100, 50); torch.cuda.synchronize()"
