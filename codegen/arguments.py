@@ -18,6 +18,9 @@ from fusegen.codegen.records import VocabularyLoss
 from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Value, render
 from fusegen.codegen.vocabulary import own_width
 
+STOCK_KEYWORDS = "stock_keywords"
+"""The function of the runtime through which a caller's keywords reach an adapter: only those that its loss reads."""
+
 _ADAPTERS = {"causal": "causal_lm_loss", "masked": "masked_lm_loss", "cross_entropy": "cross_entropy_loss"}
 _STOCK = {"causal": "ForCausalLMLoss", "masked": "ForMaskedLMLoss", "cross_entropy": None}
 _ORDER = ("logits_dtype", "vocab_bias", "scale", "divisor", "softcap", "valid_vocab", "loss_dtype")

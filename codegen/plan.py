@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from fusegen.codegen.arguments import Arguments, VocabularyCall, loss_arguments
+from fusegen.codegen.arguments import STOCK_KEYWORDS, Arguments, VocabularyCall, loss_arguments
 from fusegen.codegen.asked import Asked, asked, early_return, negated, no_short_tuple
 from fusegen.codegen.branch import Branch, Line, LossCall, PlanRefusal
 from fusegen.codegen.chain import Chain
@@ -80,10 +80,11 @@ class Plan:
 
     @property
     def functions(self) -> set[str]:
-        """What the branches need of the runtime: the adapters, and `Projection` where a head is no linear."""
+        """What the branches need of the runtime: adapters, and `Projection` where a head is no linear."""
         calls = [line.call for edit in self.edits for line in edit.branch if isinstance(line, LossCall)]
         projections = {PROJECTION for call in calls if call.head.startswith(f"{PROJECTION}(")}
-        return projections.union(call.function for call in calls)
+        keywords = {STOCK_KEYWORDS for call in calls if call.spread}
+        return projections.union(keywords, (call.function for call in calls))
 
 
 def plan(site: Site, analysis: Analysis) -> Plan | PlanRefusal:
@@ -192,7 +193,9 @@ class _Planner:
             if isinstance(call, str):
                 return self.refusal("FG604", call)
             calls[id(loss.node)] = call
-        self._check_new({name for call in calls.values() for name in (call.function, PROJECTION, "fusible")})
+        self._check_new(
+            {name for call in calls.values() for name in (call.function, PROJECTION, STOCK_KEYWORDS, "fusible")}
+        )
         problem = self._unavailable(branch, head, list(calls.values()), guards)
         if problem is not None:
             return self.refusal("FG602", problem)

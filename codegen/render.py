@@ -7,6 +7,7 @@ import builtins
 import symtable
 from dataclasses import dataclass
 
+from fusegen.codegen.arguments import STOCK_KEYWORDS
 from fusegen.codegen.branch import Line, LossCall
 from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.plan import Edit, Plan
@@ -100,7 +101,7 @@ def _argument(name: str | None, text: str) -> str:
     text = _quoted(text)
     if name is None:
         return text
-    return f"**{text}" if name == "**" else f"{name}={text}"
+    return f"**{STOCK_KEYWORDS}({text})" if name == "**" else f"{name}={text}"
 
 
 def _operand(guard: str) -> str:

@@ -4,7 +4,7 @@ from fusegen.runtime.audit import audit
 from fusegen.runtime.canonical import register_canonical, structural_hash, unregister_canonical
 from fusegen.runtime.guards import coverage, fusible
 from fusegen.runtime.install import fused, install, uninstall
-from fusegen.runtime.losses import causal_lm_loss, cross_entropy_loss, masked_lm_loss
+from fusegen.runtime.losses import causal_lm_loss, cross_entropy_loss, masked_lm_loss, stock_keywords
 from fusegen.runtime.original_class import stands_for_original
 from fusegen.runtime.outcomes import InstallError, InstallReport
 from fusegen.runtime.projection import Projection
@@ -27,6 +27,7 @@ __all__ = [
     "masked_lm_loss",
     "register_canonical",
     "stands_for_original",
+    "stock_keywords",
     "structural_hash",
     "uninstall",
     "unregister_canonical",

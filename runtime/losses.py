@@ -12,6 +12,7 @@ what happens between head and loss (`logits_dtype`, `vocab_bias`, `scale`, `divi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,16 @@ from torch import Tensor, nn
 from fusegen.kernels.linear_cross_entropy.op import linear_cross_entropy
 from fusegen.kernels.linear_cross_entropy.reference import Number, shifted_labels
 from fusegen.runtime.projection import Projection
+
+_READ_BY_STOCK_LOSSES = ("num_items_in_batch", "ignore_index", "shift_labels")
+
+
+def stock_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a caller's keywords, those that the losses of transformers read; they ignore others, whatever their names.
+
+    `model(..., softcap=1.0)` changes nothing in the original, and must not become an argument of the fused loss.
+    """
+    return {name: keywords[name] for name in _READ_BY_STOCK_LOSSES if name in keywords}
 
 
 def causal_lm_loss(

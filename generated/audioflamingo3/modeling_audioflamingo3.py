@@ -31,7 +31,7 @@ from transformers.models.audioflamingo3.modeling_audioflamingo3 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class AudioFlamingo3ForConditionalGeneration(_source.AudioFlamingo3ForConditionalGeneration):
@@ -87,7 +87,7 @@ class AudioFlamingo3ForConditionalGeneration(_source.AudioFlamingo3ForConditiona
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.aya_vision.modeling_aya_vision import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class AyaVisionForConditionalGeneration(_source.AyaVisionForConditionalGeneration):
@@ -107,7 +107,7 @@ class AyaVisionForConditionalGeneration(_source.AyaVisionForConditionalGeneratio
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -34,7 +34,7 @@ from transformers.models.bamba.modeling_bamba import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class BambaForCausalLM(_source.BambaForCausalLM):
@@ -89,7 +89,13 @@ class BambaForCausalLM(_source.BambaForCausalLM):
             where=lambda: not (self.z_loss_coefficient > 0),
         ):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
 

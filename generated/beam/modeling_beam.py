@@ -31,7 +31,7 @@ from transformers.models.beam.modeling_beam import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class BeamForCausalLM(_source.BeamForCausalLM):
@@ -76,7 +76,7 @@ class BeamForCausalLM(_source.BeamForCausalLM):
                 vocab_size=self.config.vocab_size,
                 logits_dtype=torch.float32 if self.config.final_logit_softcapping is not None else None,
                 softcap=self.config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -38,7 +38,7 @@ from transformers.models.bert.modeling_bert import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class BertForPreTraining(_source.BertForPreTraining):
@@ -193,7 +193,7 @@ class BertLMHeadModel(_source.BertLMHeadModel):
                 self.cls.predictions.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.cls(hidden_states)

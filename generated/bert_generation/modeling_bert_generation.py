@@ -31,7 +31,7 @@ from transformers.models.bert_generation.modeling_bert_generation import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class BertGenerationDecoder(_source.BertGenerationDecoder):
@@ -106,7 +106,7 @@ class BertGenerationDecoder(_source.BertGenerationDecoder):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -37,7 +37,7 @@ from transformers.models.big_bird.modeling_big_bird import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class BigBirdForPreTraining(_source.BigBirdForPreTraining):
@@ -282,7 +282,7 @@ class BigBirdForCausalLM(_source.BigBirdForCausalLM):
                 self.cls.predictions.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.cls(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.biogpt.modeling_biogpt import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class BioGptForCausalLM(_source.BioGptForCausalLM):
@@ -73,7 +73,7 @@ class BioGptForCausalLM(_source.BioGptForCausalLM):
                 self.output_projection,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.output_projection(hidden_states)

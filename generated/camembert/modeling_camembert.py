@@ -35,7 +35,7 @@ from transformers.models.camembert.modeling_camembert import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class CamembertForMaskedLM(_source.CamembertForMaskedLM):
@@ -183,7 +183,7 @@ class CamembertForCausalLM(_source.CamembertForCausalLM):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.canary.modeling_canary import (
     shift_tokens_right,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class CanaryForConditionalGeneration(_source.CanaryForConditionalGeneration):
@@ -118,7 +118,7 @@ class CanaryForConditionalGeneration(_source.CanaryForConditionalGeneration):
                 labels,
                 vocab_size=self.config.vocab_size,
                 shift_labels=shift_labels,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.proj_out(outputs.last_hidden_state)

@@ -36,7 +36,7 @@ from transformers.models.cohere.modeling_cohere import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class CohereForCausalLM(_source.CohereForCausalLM):
@@ -91,7 +91,7 @@ class CohereForCausalLM(_source.CohereForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 scale=self.logit_scale,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.cohere2_moe.modeling_cohere2_moe import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Cohere2MoeForCausalLM(_source.Cohere2MoeForCausalLM):
@@ -87,7 +87,7 @@ class Cohere2MoeForCausalLM(_source.Cohere2MoeForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 scale=self.logit_scale,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.cohere2_vision.modeling_cohere2_vision import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Cohere2VisionForConditionalGeneration(_source.Cohere2VisionForConditionalGeneration):
@@ -104,7 +104,7 @@ class Cohere2VisionForConditionalGeneration(_source.Cohere2VisionForConditionalG
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

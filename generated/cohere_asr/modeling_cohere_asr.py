@@ -31,7 +31,7 @@ from transformers.models.cohere_asr.modeling_cohere_asr import (
     shift_tokens_right,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class CohereAsrForConditionalGeneration(_source.CohereAsrForConditionalGeneration):
@@ -112,7 +112,7 @@ class CohereAsrForConditionalGeneration(_source.CohereAsrForConditionalGeneratio
                 labels,
                 vocab_size=self.config.vocab_size,
                 shift_labels=shift_labels,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.proj_out(outputs.last_hidden_state)

@@ -32,7 +32,7 @@ from transformers.models.cohere_compass.modeling_cohere_compass import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class CohereCompassForCausalLM(_source.CohereCompassForCausalLM):
@@ -87,7 +87,7 @@ class CohereCompassForCausalLM(_source.CohereCompassForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 scale=self.logit_scale,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)
@@ -199,7 +199,7 @@ class CohereCompassForConditionalGeneration(_source.CohereCompassForConditionalG
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
                 scale=self.logit_scale,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

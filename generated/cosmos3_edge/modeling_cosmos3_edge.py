@@ -32,7 +32,7 @@ from transformers.models.cosmos3_edge.modeling_cosmos3_edge import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Cosmos3EdgeForConditionalGeneration(_source.Cosmos3EdgeForConditionalGeneration):
@@ -119,7 +119,7 @@ class Cosmos3EdgeForConditionalGeneration(_source.Cosmos3EdgeForConditionalGener
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.cosmos3_omni.modeling_cosmos3_omni import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Cosmos3OmniForConditionalGeneration(_source.Cosmos3OmniForConditionalGeneration):
@@ -117,7 +117,7 @@ class Cosmos3OmniForConditionalGeneration(_source.Cosmos3OmniForConditionalGener
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.csm.modeling_csm import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class CsmForConditionalGeneration(_source.CsmForConditionalGeneration):
@@ -149,7 +149,7 @@ class CsmForConditionalGeneration(_source.CsmForConditionalGeneration):
                 self.lm_head,
                 backbone_labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
             train_mask = ~(labels[:, :, 1:] == -100).all(dim=-1)
             depth_decoder_input_ids = labels[train_mask][..., : self.config.num_codebooks - 1]

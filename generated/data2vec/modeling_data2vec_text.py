@@ -34,7 +34,7 @@ from transformers.models.data2vec.modeling_data2vec_text import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class Data2VecTextForCausalLM(_source.Data2VecTextForCausalLM):
@@ -106,7 +106,7 @@ class Data2VecTextForCausalLM(_source.Data2VecTextForCausalLM):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

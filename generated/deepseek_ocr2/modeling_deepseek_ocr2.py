@@ -31,7 +31,7 @@ from transformers.models.deepseek_ocr2.modeling_deepseek_ocr2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class DeepseekOcr2ForConditionalGeneration(_source.DeepseekOcr2ForConditionalGeneration):
@@ -82,7 +82,7 @@ class DeepseekOcr2ForConditionalGeneration(_source.DeepseekOcr2ForConditionalGen
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

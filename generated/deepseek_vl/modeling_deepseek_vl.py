@@ -31,7 +31,7 @@ from transformers.models.deepseek_vl.modeling_deepseek_vl import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class DeepseekVLForConditionalGeneration(_source.DeepseekVLForConditionalGeneration):
@@ -71,7 +71,7 @@ class DeepseekVLForConditionalGeneration(_source.DeepseekVLForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.deepseek_vl_hybrid.modeling_deepseek_vl_hybrid import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class DeepseekVLHybridForConditionalGeneration(_source.DeepseekVLHybridForConditionalGeneration):
@@ -74,7 +74,7 @@ class DeepseekVLHybridForConditionalGeneration(_source.DeepseekVLHybridForCondit
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

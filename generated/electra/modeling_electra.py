@@ -33,7 +33,7 @@ from transformers.models.electra.modeling_electra import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class ElectraForMaskedLM(_source.ElectraForMaskedLM):
@@ -152,7 +152,7 @@ class ElectraForCausalLM(_source.ElectraForCausalLM):
                 self.generator_lm_head,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.generator_lm_head(self.generator_predictions(hidden_states))

@@ -36,7 +36,7 @@ from transformers.models.ernie.modeling_ernie import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class ErnieForPreTraining(_source.ErnieForPreTraining):
@@ -205,7 +205,7 @@ class ErnieForCausalLM(_source.ErnieForCausalLM):
                 self.cls.predictions.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.cls(hidden_states)

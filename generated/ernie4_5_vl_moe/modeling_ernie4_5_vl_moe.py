@@ -32,7 +32,7 @@ from transformers.models.ernie4_5_vl_moe.modeling_ernie4_5_vl_moe import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Ernie4_5_VLMoeForConditionalGeneration(_source.Ernie4_5_VLMoeForConditionalGeneration):
@@ -96,7 +96,7 @@ class Ernie4_5_VLMoeForConditionalGeneration(_source.Ernie4_5_VLMoeForConditiona
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

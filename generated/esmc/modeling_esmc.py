@@ -30,7 +30,7 @@ from transformers.models.esmc.modeling_esmc import (
     auto_docstring,
 )
 
-from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss, stock_keywords
 
 
 class EsmcForMaskedLM(_source.EsmcForMaskedLM):
@@ -87,7 +87,7 @@ class EsmcForMaskedLM(_source.EsmcForMaskedLM):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(encoder_outputs.last_hidden_state)

@@ -30,7 +30,7 @@ from transformers.models.eurobert.modeling_eurobert import (
     auto_docstring,
 )
 
-from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss, stock_keywords
 
 
 class EuroBertForMaskedLM(_source.EuroBertForMaskedLM):
@@ -80,7 +80,7 @@ class EuroBertForMaskedLM(_source.EuroBertForMaskedLM):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(outputs.last_hidden_state)

@@ -32,7 +32,7 @@ from transformers.models.exaone4_5.modeling_exaone4_5 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Exaone4_5_ForConditionalGeneration(_source.Exaone4_5_ForConditionalGeneration):
@@ -105,7 +105,7 @@ class Exaone4_5_ForConditionalGeneration(_source.Exaone4_5_ForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

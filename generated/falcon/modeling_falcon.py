@@ -28,7 +28,7 @@ from transformers.models.falcon.modeling_falcon import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import causal_lm_loss, fusible, stock_keywords
 
 
 class FalconForCausalLM(_source.FalconForCausalLM):
@@ -84,7 +84,13 @@ class FalconForCausalLM(_source.FalconForCausalLM):
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             lm_logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             lm_logits = self.lm_head(hidden_states)
 

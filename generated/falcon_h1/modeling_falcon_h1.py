@@ -33,7 +33,7 @@ from transformers.models.falcon_h1.modeling_falcon_h1 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class FalconH1ForCausalLM(_source.FalconH1ForCausalLM):
@@ -88,7 +88,7 @@ class FalconH1ForCausalLM(_source.FalconH1ForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 scale=self.model.lm_head_multiplier,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states) * self.model.lm_head_multiplier

@@ -28,7 +28,7 @@ from transformers.models.falcon_mamba.modeling_falcon_mamba import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import causal_lm_loss, fusible, stock_keywords
 
 
 class FalconMambaForCausalLM(_source.FalconMambaForCausalLM):
@@ -78,7 +78,7 @@ class FalconMambaForCausalLM(_source.FalconMambaForCausalLM):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states.to(self.lm_head.weight.dtype)).float()

@@ -32,7 +32,7 @@ from transformers.models.florence2.modeling_florence2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Florence2ForConditionalGeneration(_source.Florence2ForConditionalGeneration):
@@ -111,7 +111,7 @@ class Florence2ForConditionalGeneration(_source.Florence2ForConditionalGeneratio
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
                 shift_labels=labels,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.fun_asr_nano.modeling_fun_asr_nano import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class FunAsrNanoForConditionalGeneration(_source.FunAsrNanoForConditionalGeneration):
@@ -86,7 +86,7 @@ class FunAsrNanoForConditionalGeneration(_source.FunAsrNanoForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.gemma2.modeling_gemma2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Gemma2ForCausalLM(_source.Gemma2ForCausalLM):
@@ -88,7 +88,7 @@ class Gemma2ForCausalLM(_source.Gemma2ForCausalLM):
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -34,7 +34,7 @@ from transformers.models.gemma3.modeling_gemma3 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Gemma3ForCausalLM(_source.Gemma3ForCausalLM):
@@ -90,7 +90,7 @@ class Gemma3ForCausalLM(_source.Gemma3ForCausalLM):
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)
@@ -199,7 +199,7 @@ class Gemma3ForConditionalGeneration(_source.Gemma3ForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

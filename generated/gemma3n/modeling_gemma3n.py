@@ -34,7 +34,7 @@ from transformers.models.gemma3n.modeling_gemma3n import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Gemma3nForCausalLM(_source.Gemma3nForCausalLM):
@@ -90,7 +90,7 @@ class Gemma3nForCausalLM(_source.Gemma3nForCausalLM):
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)
@@ -215,7 +215,7 @@ class Gemma3nForConditionalGeneration(_source.Gemma3nForConditionalGeneration):
                 labels,
                 vocab_size=self.config.get_text_config().vocab_size,
                 softcap=self.config.get_text_config().final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.gemma4.modeling_gemma4 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Gemma4ForCausalLM(_source.Gemma4ForCausalLM):
@@ -100,7 +100,7 @@ class Gemma4ForCausalLM(_source.Gemma4ForCausalLM):
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)
@@ -203,7 +203,7 @@ class Gemma4ForConditionalGeneration(_source.Gemma4ForConditionalGeneration):
                 labels,
                 vocab_size=self.config.get_text_config().vocab_size,
                 softcap=self.config.get_text_config().final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.gemma4_unified.modeling_gemma4_unified import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Gemma4UnifiedForCausalLM(_source.Gemma4UnifiedForCausalLM):
@@ -91,7 +91,7 @@ class Gemma4UnifiedForCausalLM(_source.Gemma4UnifiedForCausalLM):
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)
@@ -189,7 +189,7 @@ class Gemma4UnifiedForConditionalGeneration(_source.Gemma4UnifiedForConditionalG
                 labels,
                 vocab_size=self.config.get_text_config().vocab_size,
                 softcap=self.config.get_text_config().final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

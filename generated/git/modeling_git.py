@@ -33,7 +33,7 @@ from transformers.models.git.modeling_git import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import capture_outputs, causal_lm_loss, fusible
+from fusegen.runtime import capture_outputs, causal_lm_loss, fusible, stock_keywords
 
 
 class GitForCausalLM(_source.GitForCausalLM):
@@ -220,7 +220,7 @@ class GitForCausalLM(_source.GitForCausalLM):
                 None,
                 vocab_size=self.config.vocab_size,
                 shift_labels=shift_labels,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.output(hidden_states)

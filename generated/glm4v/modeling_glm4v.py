@@ -31,7 +31,7 @@ from transformers.models.glm4v.modeling_glm4v import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Glm4vForConditionalGeneration(_source.Glm4vForConditionalGeneration):
@@ -112,7 +112,7 @@ class Glm4vForConditionalGeneration(_source.Glm4vForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

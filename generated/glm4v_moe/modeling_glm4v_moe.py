@@ -32,7 +32,7 @@ from transformers.models.glm4v_moe.modeling_glm4v_moe import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Glm4vMoeForConditionalGeneration(_source.Glm4vMoeForConditionalGeneration):
@@ -118,7 +118,7 @@ class Glm4vMoeForConditionalGeneration(_source.Glm4vMoeForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.glm5_next.modeling_glm5_next import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Glm5NextForConditionalGeneration(_source.Glm5NextForConditionalGeneration):
@@ -118,7 +118,7 @@ class Glm5NextForConditionalGeneration(_source.Glm5NextForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

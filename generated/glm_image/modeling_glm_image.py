@@ -30,7 +30,7 @@ from transformers.models.glm_image.modeling_glm_image import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import causal_lm_loss, fusible, stock_keywords
 
 
 class GlmImageForConditionalGeneration(_source.GlmImageForConditionalGeneration):
@@ -114,7 +114,7 @@ class GlmImageForConditionalGeneration(_source.GlmImageForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.glm_ocr.modeling_glm_ocr import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GlmOcrForConditionalGeneration(_source.GlmOcrForConditionalGeneration):
@@ -112,7 +112,7 @@ class GlmOcrForConditionalGeneration(_source.GlmOcrForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

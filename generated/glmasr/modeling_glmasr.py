@@ -31,7 +31,7 @@ from transformers.models.glmasr.modeling_glmasr import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GlmAsrForConditionalGeneration(_source.GlmAsrForConditionalGeneration):
@@ -96,7 +96,7 @@ class GlmAsrForConditionalGeneration(_source.GlmAsrForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

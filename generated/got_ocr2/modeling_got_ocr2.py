@@ -31,7 +31,7 @@ from transformers.models.got_ocr2.modeling_got_ocr2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GotOcr2ForConditionalGeneration(_source.GotOcr2ForConditionalGeneration):
@@ -105,7 +105,7 @@ class GotOcr2ForConditionalGeneration(_source.GotOcr2ForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

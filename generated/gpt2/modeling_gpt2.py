@@ -32,7 +32,7 @@ from transformers.models.gpt2.modeling_gpt2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class GPT2LMHeadModel(_source.GPT2LMHeadModel):
@@ -88,7 +88,13 @@ class GPT2LMHeadModel(_source.GPT2LMHeadModel):
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
 

@@ -28,7 +28,7 @@ from transformers.models.gpt_neox_japanese.modeling_gpt_neox_japanese import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import causal_lm_loss, fusible, stock_keywords
 
 
 class GPTNeoXJapaneseForCausalLM(_source.GPTNeoXJapaneseForCausalLM):
@@ -89,7 +89,13 @@ class GPTNeoXJapaneseForCausalLM(_source.GPTNeoXJapaneseForCausalLM):
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         if fusible(self, self.embed_out, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.embed_out, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.embed_out,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.embed_out(hidden_states)
 

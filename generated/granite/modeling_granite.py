@@ -32,7 +32,7 @@ from transformers.models.granite.modeling_granite import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GraniteForCausalLM(_source.GraniteForCausalLM):
@@ -87,7 +87,7 @@ class GraniteForCausalLM(_source.GraniteForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 divisor=self.config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.granite4_vision.modeling_granite4_vision import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Granite4VisionForConditionalGeneration(_source.Granite4VisionForConditionalGeneration):
@@ -112,7 +112,7 @@ class Granite4VisionForConditionalGeneration(_source.Granite4VisionForConditiona
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
                 divisor=self.config.text_config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.granite_docling.modeling_granite_docling import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GraniteDoclingForConditionalGeneration(_source.GraniteDoclingForConditionalGeneration):
@@ -121,7 +121,7 @@ class GraniteDoclingForConditionalGeneration(_source.GraniteDoclingForConditiona
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
                 divisor=self.config.text_config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

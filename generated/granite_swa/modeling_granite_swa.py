@@ -31,7 +31,7 @@ from transformers.models.granite_swa.modeling_granite_swa import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GraniteSWAForCausalLM(_source.GraniteSWAForCausalLM):
@@ -86,7 +86,7 @@ class GraniteSWAForCausalLM(_source.GraniteSWAForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 divisor=self.config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.granitemoe.modeling_granitemoe import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GraniteMoeForCausalLM(_source.GraniteMoeForCausalLM):
@@ -90,7 +90,7 @@ class GraniteMoeForCausalLM(_source.GraniteMoeForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 divisor=self.config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

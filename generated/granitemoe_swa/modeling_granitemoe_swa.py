@@ -29,7 +29,7 @@ from transformers.models.granitemoe_swa.modeling_granitemoe_swa import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GraniteMoeSWAForCausalLM(_source.GraniteMoeSWAForCausalLM):
@@ -89,7 +89,7 @@ class GraniteMoeSWAForCausalLM(_source.GraniteMoeSWAForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 divisor=self.config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

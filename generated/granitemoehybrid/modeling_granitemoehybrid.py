@@ -30,7 +30,7 @@ from transformers.models.granitemoehybrid.modeling_granitemoehybrid import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GraniteMoeHybridForCausalLM(_source.GraniteMoeHybridForCausalLM):
@@ -90,7 +90,7 @@ class GraniteMoeHybridForCausalLM(_source.GraniteMoeHybridForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 divisor=self.config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.granitemoeshared.modeling_granitemoeshared import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class GraniteMoeSharedForCausalLM(_source.GraniteMoeSharedForCausalLM):
@@ -90,7 +90,7 @@ class GraniteMoeSharedForCausalLM(_source.GraniteMoeSharedForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 divisor=self.config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.hy_v4.modeling_hy_v4 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class HYV4ForCausalLM(_source.HYV4ForCausalLM):
@@ -86,7 +86,7 @@ class HYV4ForCausalLM(_source.HYV4ForCausalLM):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states.to(dtype=self.lm_head.weight.dtype))

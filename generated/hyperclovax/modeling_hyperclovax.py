@@ -30,7 +30,7 @@ from transformers.models.hyperclovax.modeling_hyperclovax import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class HyperCLOVAXForCausalLM(_source.HyperCLOVAXForCausalLM):
@@ -86,7 +86,7 @@ class HyperCLOVAXForCausalLM(_source.HyperCLOVAXForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 scale=self.config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states) * self.config.logits_scaling

@@ -31,7 +31,7 @@ from transformers.models.hyperclovax_vision_v2.modeling_hyperclovax_vision_v2 im
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class HyperCLOVAXVisionV2ForConditionalGeneration(_source.HyperCLOVAXVisionV2ForConditionalGeneration):
@@ -118,7 +118,7 @@ class HyperCLOVAXVisionV2ForConditionalGeneration(_source.HyperCLOVAXVisionV2For
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
                 scale=self.config.text_config.logits_scaling,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states) * self.config.text_config.logits_scaling

@@ -37,7 +37,7 @@ from transformers.models.idefics.modeling_idefics import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class IdeficsForVisionText2Text(_source.IdeficsForVisionText2Text):
@@ -120,7 +120,13 @@ class IdeficsForVisionText2Text(_source.IdeficsForVisionText2Text):
             where=lambda: not (self.lm_head.out_additional_features > 0),
         ):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
 

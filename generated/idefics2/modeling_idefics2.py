@@ -31,7 +31,7 @@ from transformers.models.idefics2.modeling_idefics2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Idefics2ForConditionalGeneration(_source.Idefics2ForConditionalGeneration):
@@ -121,7 +121,7 @@ class Idefics2ForConditionalGeneration(_source.Idefics2ForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.idefics3.modeling_idefics3 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Idefics3ForConditionalGeneration(_source.Idefics3ForConditionalGeneration):
@@ -137,7 +137,7 @@ class Idefics3ForConditionalGeneration(_source.Idefics3ForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

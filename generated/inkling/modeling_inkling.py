@@ -31,7 +31,7 @@ from transformers.models.inkling.modeling_inkling import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class InklingForCausalLM(_source.InklingForCausalLM):
@@ -86,7 +86,7 @@ class InklingForCausalLM(_source.InklingForCausalLM):
                 labels,
                 vocab_size=None,
                 valid_vocab=self.config.unpadded_vocab_size if self.config.unpadded_vocab_size is not None and self.config.unpadded_vocab_size < self.lm_head.out_features else None,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)
@@ -200,7 +200,7 @@ class InklingForConditionalGeneration(_source.InklingForConditionalGeneration):
                 labels,
                 vocab_size=None,
                 valid_vocab=self.config.text_config.unpadded_vocab_size if self.config.text_config.unpadded_vocab_size is not None and self.config.text_config.unpadded_vocab_size < self.lm_head.out_features else None,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

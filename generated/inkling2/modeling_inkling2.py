@@ -32,7 +32,7 @@ from transformers.models.inkling2.modeling_inkling2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Inkling2ForCausalLM(_source.Inkling2ForCausalLM):
@@ -96,7 +96,7 @@ class Inkling2ForCausalLM(_source.Inkling2ForCausalLM):
                 logits_dtype=torch.float32,
                 softcap=self.logit_softcap.softcap,
                 valid_vocab=self.config.unpadded_vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states).float()
@@ -201,7 +201,7 @@ class Inkling2ForConditionalGeneration(_source.Inkling2ForConditionalGeneration)
                 logits_dtype=torch.float32,
                 softcap=self.logit_softcap.softcap,
                 valid_vocab=self.config.text_config.unpadded_vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states).float()

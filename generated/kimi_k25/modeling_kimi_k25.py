@@ -32,7 +32,7 @@ from transformers.models.kimi_k25.modeling_kimi_k25 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Kimi_K25ForConditionalGeneration(_source.Kimi_K25ForConditionalGeneration):
@@ -117,7 +117,7 @@ class Kimi_K25ForConditionalGeneration(_source.Kimi_K25ForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

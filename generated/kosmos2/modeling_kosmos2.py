@@ -32,7 +32,7 @@ from transformers.models.kosmos2.modeling_kosmos2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Kosmos2TextForCausalLM(_source.Kosmos2TextForCausalLM):
@@ -91,7 +91,13 @@ class Kosmos2TextForCausalLM(_source.Kosmos2TextForCausalLM):
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
 

@@ -30,7 +30,7 @@ from transformers.models.lfm2_vl.modeling_lfm2_vl import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Lfm2VlForConditionalGeneration(_source.Lfm2VlForConditionalGeneration):
@@ -128,7 +128,7 @@ class Lfm2VlForConditionalGeneration(_source.Lfm2VlForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

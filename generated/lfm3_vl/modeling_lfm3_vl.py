@@ -31,7 +31,7 @@ from transformers.models.lfm3_vl.modeling_lfm3_vl import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Lfm3VlForConditionalGeneration(_source.Lfm3VlForConditionalGeneration):
@@ -104,7 +104,7 @@ class Lfm3VlForConditionalGeneration(_source.Lfm3VlForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

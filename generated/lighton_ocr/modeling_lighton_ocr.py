@@ -32,7 +32,7 @@ from transformers.models.lighton_ocr.modeling_lighton_ocr import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class LightOnOcrForConditionalGeneration(_source.LightOnOcrForConditionalGeneration):
@@ -100,7 +100,7 @@ class LightOnOcrForConditionalGeneration(_source.LightOnOcrForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.llava_next.modeling_llava_next import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class LlavaNextForConditionalGeneration(_source.LlavaNextForConditionalGeneration):
@@ -111,7 +111,7 @@ class LlavaNextForConditionalGeneration(_source.LlavaNextForConditionalGeneratio
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

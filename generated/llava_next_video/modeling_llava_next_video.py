@@ -32,7 +32,7 @@ from transformers.models.llava_next_video.modeling_llava_next_video import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class LlavaNextVideoForConditionalGeneration(_source.LlavaNextVideoForConditionalGeneration):
@@ -142,7 +142,7 @@ class LlavaNextVideoForConditionalGeneration(_source.LlavaNextVideoForConditiona
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

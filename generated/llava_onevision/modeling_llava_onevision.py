@@ -32,7 +32,7 @@ from transformers.models.llava_onevision.modeling_llava_onevision import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class LlavaOnevisionForConditionalGeneration(_source.LlavaOnevisionForConditionalGeneration):
@@ -129,7 +129,7 @@ class LlavaOnevisionForConditionalGeneration(_source.LlavaOnevisionForConditiona
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -28,7 +28,7 @@ from transformers.models.mamba.modeling_mamba import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import causal_lm_loss, fusible, stock_keywords
 
 
 class MambaForCausalLM(_source.MambaForCausalLM):
@@ -78,7 +78,7 @@ class MambaForCausalLM(_source.MambaForCausalLM):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states.to(self.lm_head.weight.dtype)).float()

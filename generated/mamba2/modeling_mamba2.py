@@ -28,7 +28,7 @@ from transformers.models.mamba2.modeling_mamba2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import causal_lm_loss, fusible, stock_keywords
 
 
 class Mamba2ForCausalLM(_source.Mamba2ForCausalLM):
@@ -78,7 +78,7 @@ class Mamba2ForCausalLM(_source.Mamba2ForCausalLM):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states.to(self.lm_head.weight.dtype)).float()

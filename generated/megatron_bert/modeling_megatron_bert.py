@@ -35,7 +35,7 @@ from transformers.models.megatron_bert.modeling_megatron_bert import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class MegatronBertForPreTraining(_source.MegatronBertForPreTraining):
@@ -216,7 +216,7 @@ class MegatronBertForCausalLM(_source.MegatronBertForCausalLM):
                 self.cls.predictions.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.cls(hidden_states)

@@ -29,7 +29,7 @@ from transformers.models.minicpm_ocr.modeling_minicpm_ocr import (
     auto_docstring,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class MiniCPMOcrForConditionalGeneration(_source.MiniCPMOcrForConditionalGeneration):
@@ -88,7 +88,7 @@ class MiniCPMOcrForConditionalGeneration(_source.MiniCPMOcrForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -29,7 +29,7 @@ from transformers.models.minicpmv4_6.modeling_minicpmv4_6 import (
     auto_docstring,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class MiniCPMV4_6ForConditionalGeneration(_source.MiniCPMV4_6ForConditionalGeneration):
@@ -88,7 +88,7 @@ class MiniCPMV4_6ForConditionalGeneration(_source.MiniCPMV4_6ForConditionalGener
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.minicpmv4_7.modeling_minicpmv4_7 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class MiniCPMV4_7ForConditionalGeneration(_source.MiniCPMV4_7ForConditionalGeneration):
@@ -95,7 +95,7 @@ class MiniCPMV4_7ForConditionalGeneration(_source.MiniCPMV4_7ForConditionalGener
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -33,7 +33,7 @@ from transformers.models.mistral3.modeling_mistral3 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Mistral3ForConditionalGeneration(_source.Mistral3ForConditionalGeneration):
@@ -101,7 +101,7 @@ class Mistral3ForConditionalGeneration(_source.Mistral3ForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

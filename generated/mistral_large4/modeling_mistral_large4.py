@@ -33,7 +33,7 @@ from transformers.models.mistral_large4.modeling_mistral_large4 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class MistralLarge4ForConditionalGeneration(_source.MistralLarge4ForConditionalGeneration):
@@ -102,7 +102,7 @@ class MistralLarge4ForConditionalGeneration(_source.MistralLarge4ForConditionalG
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
                 softcap=self.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.mllama.modeling_mllama import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class MllamaForCausalLM(_source.MllamaForCausalLM):
@@ -109,7 +109,13 @@ class MllamaForCausalLM(_source.MllamaForCausalLM):
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states).float()
 
@@ -228,7 +234,7 @@ class MllamaForConditionalGeneration(_source.MllamaForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

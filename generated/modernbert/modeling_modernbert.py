@@ -29,7 +29,7 @@ from transformers.models.modernbert.modeling_modernbert import (
     auto_docstring,
 )
 
-from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss, stock_keywords
 
 
 class ModernBertForMaskedLM(_source.ModernBertForMaskedLM):
@@ -70,7 +70,7 @@ class ModernBertForMaskedLM(_source.ModernBertForMaskedLM):
                 self.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.decoder(self.head(last_hidden_state))

@@ -32,7 +32,7 @@ from transformers.models.modernbert_decoder.modeling_modernbert_decoder import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class ModernBertDecoderForCausalLM(_source.ModernBertDecoderForCausalLM):
@@ -91,7 +91,7 @@ class ModernBertDecoderForCausalLM(_source.ModernBertDecoderForCausalLM):
                 self.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.decoder(self.lm_head(hidden_states))

@@ -31,7 +31,7 @@ from transformers.models.moonshine_streaming.modeling_moonshine_streaming import
     shift_tokens_right,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class MoonshineStreamingForConditionalGeneration(_source.MoonshineStreamingForConditionalGeneration):
@@ -115,7 +115,7 @@ class MoonshineStreamingForConditionalGeneration(_source.MoonshineStreamingForCo
                 None,
                 vocab_size=self.config.vocab_size,
                 shift_labels=shift_labels if shift_labels is not None else labels,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.proj_out(outputs.last_hidden_state)

@@ -30,7 +30,7 @@ from transformers.models.moss_transcribe_diarize.modeling_moss_transcribe_diariz
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class MossTranscribeDiarizeForConditionalGeneration(_source.MossTranscribeDiarizeForConditionalGeneration):
@@ -98,7 +98,7 @@ class MossTranscribeDiarizeForConditionalGeneration(_source.MossTranscribeDiariz
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.muse_spark.modeling_muse_spark import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class MuseSparkForConditionalGeneration(_source.MuseSparkForConditionalGeneration):
@@ -136,7 +136,7 @@ class MuseSparkForConditionalGeneration(_source.MuseSparkForConditionalGeneratio
                 vocab_size=self.config.text_config.vocab_size,
                 scale=self.config.text_config.output_multiplier,
                 softcap=self.config.text_config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.musicflamingo.modeling_musicflamingo import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class MusicFlamingoForConditionalGeneration(_source.MusicFlamingoForConditionalGeneration):
@@ -87,7 +87,7 @@ class MusicFlamingoForConditionalGeneration(_source.MusicFlamingoForConditionalG
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -31,7 +31,7 @@ from transformers.models.nanochat.modeling_nanochat import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class NanoChatForCausalLM(_source.NanoChatForCausalLM):
@@ -94,7 +94,7 @@ class NanoChatForCausalLM(_source.NanoChatForCausalLM):
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

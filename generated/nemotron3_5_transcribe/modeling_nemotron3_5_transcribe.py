@@ -30,7 +30,7 @@ from transformers.models.nemotron3_5_transcribe.modeling_nemotron3_5_transcribe 
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Nemotron3_5TranscribeForConditionalGeneration(_source.Nemotron3_5TranscribeForConditionalGeneration):
@@ -86,7 +86,7 @@ class Nemotron3_5TranscribeForConditionalGeneration(_source.Nemotron3_5Transcrib
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -29,7 +29,7 @@ from transformers.models.neomme.modeling_neomme import (
     auto_docstring,
 )
 
-from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss, stock_keywords
 
 
 class NeoMMEForMaskedLM(_source.NeoMMEForMaskedLM):
@@ -60,7 +60,13 @@ class NeoMMEForMaskedLM(_source.NeoMMEForMaskedLM):
         hidden_states = hidden_states @ self.unembedding_projection.weight
         if fusible(self, self.lm_head, labels, loss="ForMaskedLMLoss"):
             logits = None
-            loss = masked_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = masked_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
 

@@ -30,7 +30,7 @@ from transformers.models.openai.modeling_openai import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class OpenAIGPTLMHeadModel(_source.OpenAIGPTLMHeadModel):
@@ -72,7 +72,13 @@ class OpenAIGPTLMHeadModel(_source.OpenAIGPTLMHeadModel):
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
 

@@ -29,7 +29,7 @@ from transformers.models.ovis2.modeling_ovis2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Ovis2ForConditionalGeneration(_source.Ovis2ForConditionalGeneration):
@@ -100,7 +100,7 @@ class Ovis2ForConditionalGeneration(_source.Ovis2ForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

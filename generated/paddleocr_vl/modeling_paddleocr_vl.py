@@ -37,7 +37,7 @@ from transformers.models.paddleocr_vl.modeling_paddleocr_vl import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class PaddleOCRVLForConditionalGeneration(_source.PaddleOCRVLForConditionalGeneration):
@@ -119,7 +119,7 @@ class PaddleOCRVLForConditionalGeneration(_source.PaddleOCRVLForConditionalGener
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

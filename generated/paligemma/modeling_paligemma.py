@@ -31,7 +31,7 @@ from transformers.models.paligemma.modeling_paligemma import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class PaliGemmaForConditionalGeneration(_source.PaliGemmaForConditionalGeneration):
@@ -105,7 +105,7 @@ class PaliGemmaForConditionalGeneration(_source.PaliGemmaForConditionalGeneratio
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
                 softcap=getattr(self.config.get_text_config(), "final_logit_softcapping", None),
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

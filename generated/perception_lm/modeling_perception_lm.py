@@ -28,7 +28,7 @@ from transformers.models.perception_lm.modeling_perception_lm import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class PerceptionLMForConditionalGeneration(_source.PerceptionLMForConditionalGeneration):
@@ -114,7 +114,7 @@ class PerceptionLMForConditionalGeneration(_source.PerceptionLMForConditionalGen
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.pp_formulanet.modeling_pp_formulanet import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class PPFormulaNetForConditionalGeneration(_source.PPFormulaNetForConditionalGeneration):
@@ -102,7 +102,7 @@ class PPFormulaNetForConditionalGeneration(_source.PPFormulaNetForConditionalGen
                 None,
                 vocab_size=self.config.text_config.vocab_size,
                 shift_labels=shift_labels if shift_labels is not None else labels,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

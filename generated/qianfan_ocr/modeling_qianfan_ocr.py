@@ -31,7 +31,7 @@ from transformers.models.qianfan_ocr.modeling_qianfan_ocr import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class QianfanOCRForConditionalGeneration(_source.QianfanOCRForConditionalGeneration):
@@ -99,7 +99,7 @@ class QianfanOCRForConditionalGeneration(_source.QianfanOCRForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

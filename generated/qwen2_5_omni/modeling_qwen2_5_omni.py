@@ -32,7 +32,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
     auto_docstring,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Qwen2_5OmniThinkerForConditionalGeneration(_source.Qwen2_5OmniThinkerForConditionalGeneration):
@@ -130,7 +130,7 @@ class Qwen2_5OmniThinkerForConditionalGeneration(_source.Qwen2_5OmniThinkerForCo
                 self.lm_head,
                 labels,
                 vocab_size=self.config.get_text_config().vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -36,7 +36,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Qwen2_5_VLForConditionalGeneration(_source.Qwen2_5_VLForConditionalGeneration):
@@ -129,7 +129,7 @@ class Qwen2_5_VLForConditionalGeneration(_source.Qwen2_5_VLForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

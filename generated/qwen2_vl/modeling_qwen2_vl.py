@@ -37,7 +37,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Qwen2VLForConditionalGeneration(_source.Qwen2VLForConditionalGeneration):
@@ -124,7 +124,7 @@ class Qwen2VLForConditionalGeneration(_source.Qwen2VLForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -33,7 +33,7 @@ from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Qwen3_5MoeForCausalLM(_source.Qwen3_5MoeForCausalLM):
@@ -90,7 +90,13 @@ class Qwen3_5MoeForCausalLM(_source.Qwen3_5MoeForCausalLM):
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
 
@@ -211,7 +217,7 @@ class Qwen3_5MoeForConditionalGeneration(_source.Qwen3_5MoeForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.qwen3_asr.modeling_qwen3_asr import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Qwen3ASRForConditionalGeneration(_source.Qwen3ASRForConditionalGeneration):
@@ -86,7 +86,7 @@ class Qwen3ASRForConditionalGeneration(_source.Qwen3ASRForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

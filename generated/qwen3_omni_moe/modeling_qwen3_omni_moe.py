@@ -32,7 +32,7 @@ from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import (
     load_balancing_loss_func,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Qwen3OmniMoeThinkerForConditionalGeneration(_source.Qwen3OmniMoeThinkerForConditionalGeneration):
@@ -135,7 +135,7 @@ class Qwen3OmniMoeThinkerForConditionalGeneration(_source.Qwen3OmniMoeThinkerFor
                 self.lm_head,
                 labels,
                 vocab_size=self.config.get_text_config().vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)
@@ -214,7 +214,7 @@ class Qwen3OmniMoeTalkerCodePredictorModelForConditionalGeneration(_source.Qwen3
                 self.lm_head[generation_steps],
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head[generation_steps](hidden_states)
@@ -313,7 +313,13 @@ class Qwen3OmniMoeTalkerForConditionalGeneration(_source.Qwen3OmniMoeTalkerForCo
             where=lambda: self.config.vocab_size == self.codec_head.out_features,
         ):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.codec_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.codec_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.codec_head(hidden_states)
 

@@ -31,7 +31,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Qwen3VLForConditionalGeneration(_source.Qwen3VLForConditionalGeneration):
@@ -117,7 +117,7 @@ class Qwen3VLForConditionalGeneration(_source.Qwen3VLForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

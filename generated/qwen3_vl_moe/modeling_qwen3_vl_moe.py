@@ -32,7 +32,7 @@ from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Qwen3VLMoeForConditionalGeneration(_source.Qwen3VLMoeForConditionalGeneration):
@@ -130,7 +130,7 @@ class Qwen3VLMoeForConditionalGeneration(_source.Qwen3VLMoeForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

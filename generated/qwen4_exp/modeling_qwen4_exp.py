@@ -33,7 +33,7 @@ from transformers.models.qwen4_exp.modeling_qwen4_exp import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Qwen4ExpForCausalLM(_source.Qwen4ExpForCausalLM):
@@ -90,7 +90,13 @@ class Qwen4ExpForCausalLM(_source.Qwen4ExpForCausalLM):
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
 
@@ -211,7 +217,7 @@ class Qwen4ExpForConditionalGeneration(_source.Qwen4ExpForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

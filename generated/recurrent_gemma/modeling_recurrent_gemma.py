@@ -33,7 +33,7 @@ from transformers.models.recurrent_gemma.modeling_recurrent_gemma import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class RecurrentGemmaForCausalLM(_source.RecurrentGemmaForCausalLM):
@@ -89,7 +89,7 @@ class RecurrentGemmaForCausalLM(_source.RecurrentGemmaForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 softcap=self.config.logits_soft_cap,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

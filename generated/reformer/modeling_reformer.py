@@ -32,7 +32,7 @@ from transformers.models.reformer.modeling_reformer import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class ReformerModelWithLMHead(_source.ReformerModelWithLMHead):
@@ -111,7 +111,7 @@ class ReformerModelWithLMHead(_source.ReformerModelWithLMHead):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.rembert.modeling_rembert import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class RemBertForMaskedLM(_source.RemBertForMaskedLM):
@@ -181,7 +181,7 @@ class RemBertForCausalLM(_source.RemBertForCausalLM):
                 self.cls.predictions.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.cls(hidden_states)

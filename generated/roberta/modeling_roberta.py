@@ -35,7 +35,7 @@ from transformers.models.roberta.modeling_roberta import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class RobertaForCausalLM(_source.RobertaForCausalLM):
@@ -116,7 +116,7 @@ class RobertaForCausalLM(_source.RobertaForCausalLM):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

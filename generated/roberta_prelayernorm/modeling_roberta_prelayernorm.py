@@ -35,7 +35,7 @@ from transformers.models.roberta_prelayernorm.modeling_roberta_prelayernorm impo
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class RobertaPreLayerNormForCausalLM(_source.RobertaPreLayerNormForCausalLM):
@@ -122,7 +122,7 @@ class RobertaPreLayerNormForCausalLM(_source.RobertaPreLayerNormForCausalLM):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

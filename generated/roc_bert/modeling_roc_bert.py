@@ -34,7 +34,7 @@ from transformers.models.roc_bert.modeling_roc_bert import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class RoCBertForPreTraining(_source.RoCBertForPreTraining):
@@ -454,7 +454,7 @@ class RoCBertForCausalLM(_source.RoCBertForCausalLM):
                 self.cls.predictions.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.cls(hidden_states)

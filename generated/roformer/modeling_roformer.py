@@ -32,7 +32,7 @@ from transformers.models.roformer.modeling_roformer import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class RoFormerForMaskedLM(_source.RoFormerForMaskedLM):
@@ -175,7 +175,7 @@ class RoFormerForCausalLM(_source.RoFormerForCausalLM):
                 self.cls.predictions.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.cls(hidden_states)

@@ -28,7 +28,7 @@ from transformers.models.rwkv.modeling_rwkv import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import causal_lm_loss, fusible
+from fusegen.runtime import causal_lm_loss, fusible, stock_keywords
 
 
 class RwkvForCausalLM(_source.RwkvForCausalLM):
@@ -86,7 +86,13 @@ class RwkvForCausalLM(_source.RwkvForCausalLM):
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         if fusible(self, self.head, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.head(hidden_states)
 

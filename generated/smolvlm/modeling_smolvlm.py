@@ -32,7 +32,7 @@ from transformers.models.smolvlm.modeling_smolvlm import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class SmolVLMForConditionalGeneration(_source.SmolVLMForConditionalGeneration):
@@ -124,7 +124,7 @@ class SmolVLMForConditionalGeneration(_source.SmolVLMForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

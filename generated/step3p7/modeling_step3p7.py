@@ -32,7 +32,7 @@ from transformers.models.step3p7.modeling_step3p7 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class Step3p7ForConditionalGeneration(_source.Step3p7ForConditionalGeneration):
@@ -83,7 +83,7 @@ class Step3p7ForConditionalGeneration(_source.Step3p7ForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

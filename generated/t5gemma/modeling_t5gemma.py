@@ -34,7 +34,7 @@ from transformers.models.t5gemma.modeling_t5gemma import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss, stock_keywords
 
 
 class T5GemmaForConditionalGeneration(_source.T5GemmaForConditionalGeneration):
@@ -92,7 +92,7 @@ class T5GemmaForConditionalGeneration(_source.T5GemmaForConditionalGeneration):
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.get_decoder().config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

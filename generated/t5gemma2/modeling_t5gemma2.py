@@ -34,7 +34,7 @@ from transformers.models.t5gemma2.modeling_t5gemma2 import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss, stock_keywords
 
 
 class T5Gemma2ForConditionalGeneration(_source.T5Gemma2ForConditionalGeneration):
@@ -97,7 +97,7 @@ class T5Gemma2ForConditionalGeneration(_source.T5Gemma2ForConditionalGeneration)
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.config.decoder.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.ultrabert.modeling_ultrabert import (
     nn,
 )
 
-from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss
+from fusegen.runtime import can_return_tuple, fusible, masked_lm_loss, stock_keywords
 
 
 class UltrabertForMaskedLM(_source.UltrabertForMaskedLM):
@@ -76,7 +76,13 @@ class UltrabertForMaskedLM(_source.UltrabertForMaskedLM):
             head_input = self.head.linear2(head_input)
             head_input = self.head.act_fn(head_input)
             logits = None
-            loss = masked_lm_loss(head_input, self.head.decoder, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = masked_lm_loss(
+                head_input,
+                self.head.decoder,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.decoder(self.head(last_hidden_state))
 

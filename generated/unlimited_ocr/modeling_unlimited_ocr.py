@@ -31,7 +31,7 @@ from transformers.models.unlimited_ocr.modeling_unlimited_ocr import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class UnlimitedOcrForConditionalGeneration(_source.UnlimitedOcrForConditionalGeneration):
@@ -144,7 +144,7 @@ class UnlimitedOcrForConditionalGeneration(_source.UnlimitedOcrForConditionalGen
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

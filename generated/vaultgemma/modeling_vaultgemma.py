@@ -31,7 +31,7 @@ from transformers.models.vaultgemma.modeling_vaultgemma import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class VaultGemmaForCausalLM(_source.VaultGemmaForCausalLM):
@@ -87,7 +87,7 @@ class VaultGemmaForCausalLM(_source.VaultGemmaForCausalLM):
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.config.final_logit_softcapping,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -27,7 +27,7 @@ from transformers.models.vibevoice.modeling_vibevoice import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class VibeVoiceForConditionalGeneration(_source.VibeVoiceForConditionalGeneration):
@@ -88,7 +88,13 @@ class VibeVoiceForConditionalGeneration(_source.VibeVoiceForConditionalGeneratio
             where=lambda: self.config.vocab_size == self.lm_head.out_features,
         ):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
 

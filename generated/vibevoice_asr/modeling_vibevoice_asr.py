@@ -30,7 +30,7 @@ from transformers.models.vibevoice_asr.modeling_vibevoice_asr import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class VibeVoiceAsrForConditionalGeneration(_source.VibeVoiceAsrForConditionalGeneration):
@@ -86,7 +86,7 @@ class VibeVoiceAsrForConditionalGeneration(_source.VibeVoiceAsrForConditionalGen
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

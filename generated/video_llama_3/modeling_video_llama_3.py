@@ -30,7 +30,7 @@ from transformers.models.video_llama_3.modeling_video_llama_3 import (
     auto_docstring,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class VideoLlama3ForConditionalGeneration(_source.VideoLlama3ForConditionalGeneration):
@@ -91,7 +91,7 @@ class VideoLlama3ForConditionalGeneration(_source.VideoLlama3ForConditionalGener
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -33,7 +33,7 @@ from transformers.models.video_llava.modeling_video_llava import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class VideoLlavaForConditionalGeneration(_source.VideoLlavaForConditionalGeneration):
@@ -156,7 +156,7 @@ class VideoLlavaForConditionalGeneration(_source.VideoLlavaForConditionalGenerat
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -33,7 +33,7 @@ from transformers.models.vipllava.modeling_vipllava import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class VipLlavaForConditionalGeneration(_source.VipLlavaForConditionalGeneration):
@@ -113,7 +113,7 @@ class VipLlavaForConditionalGeneration(_source.VipLlavaForConditionalGeneration)
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -30,7 +30,7 @@ from transformers.models.voxtral.modeling_voxtral import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class VoxtralForConditionalGeneration(_source.VoxtralForConditionalGeneration):
@@ -102,7 +102,7 @@ class VoxtralForConditionalGeneration(_source.VoxtralForConditionalGeneration):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

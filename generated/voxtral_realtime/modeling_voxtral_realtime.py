@@ -31,7 +31,7 @@ from transformers.models.voxtral_realtime.modeling_voxtral_realtime import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, fusible, stock_keywords
 
 
 class VoxtralRealtimeForConditionalGeneration(_source.VoxtralRealtimeForConditionalGeneration):
@@ -109,7 +109,7 @@ class VoxtralRealtimeForConditionalGeneration(_source.VoxtralRealtimeForConditio
                 self.lm_head,
                 labels,
                 vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -32,7 +32,7 @@ from transformers.models.xglm.modeling_xglm import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import capture_outputs, causal_lm_loss, fusible
+from fusegen.runtime import capture_outputs, causal_lm_loss, fusible, stock_keywords
 
 
 class XGLMForCausalLM(_source.XGLMForCausalLM):
@@ -93,7 +93,7 @@ class XGLMForCausalLM(_source.XGLMForCausalLM):
                 labels,
                 vocab_size=self.config.vocab_size,
                 pad_token_id=self.config.pad_token_id,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -35,7 +35,7 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class XLMRobertaForCausalLM(_source.XLMRobertaForCausalLM):
@@ -116,7 +116,7 @@ class XLMRobertaForCausalLM(_source.XLMRobertaForCausalLM):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

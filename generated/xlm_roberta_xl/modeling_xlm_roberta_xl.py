@@ -39,7 +39,7 @@ from transformers.models.xlm_roberta_xl.modeling_xlm_roberta_xl import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class XLMRobertaXLForCausalLM(_source.XLMRobertaXLForCausalLM):
@@ -109,7 +109,7 @@ class XLMRobertaXLForCausalLM(_source.XLMRobertaXLForCausalLM):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

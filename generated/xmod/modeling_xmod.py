@@ -34,7 +34,7 @@ from transformers.models.xmod.modeling_xmod import (
     slice_logits_to_keep,
 )
 
-from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible
+from fusegen.runtime import can_return_tuple, causal_lm_loss, cross_entropy_loss, fusible, stock_keywords
 
 
 class XmodForCausalLM(_source.XmodForCausalLM):
@@ -112,7 +112,7 @@ class XmodForCausalLM(_source.XmodForCausalLM):
                 self.lm_head.decoder,
                 labels,
                 vocab_size=self.config.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -62,11 +62,17 @@ def fused_branch(function: str) -> str:
     return function.split("if fusible(")[1].split("\n        else:")[0]
 
 
+def one_line(branch: str) -> str:
+    return " ".join(branch.split()).replace("( ", "(").replace(", )", ")")
+
+
 def test_the_plain_triplet() -> None:
     _, function = planned(PLAIN)
     branch = fused_branch(function)
     assert "logits = None" in branch
-    assert "causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)" in branch
+    branch = one_line(branch)
+    assert "causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size," in branch
+    assert "**stock_keywords(kwargs))" in branch
 
 
 @pytest.mark.parametrize(
@@ -206,7 +212,7 @@ def test_rows_that_would_be_others_are_not_chosen(old: str, new: str, code: str)
 def test_hidden_states_that_have_the_name_of_the_logits_live_until_the_loss() -> None:
     body = PLAIN.replace("hidden_states = self.model", "logits = self.model").replace("(hidden_states)", "(logits)")
     _, function = planned(body)
-    branch = fused_branch(function)
+    branch = one_line(fused_branch(function))
     assert branch.index("causal_lm_loss(logits, self.lm_head") < branch.index("logits = None")
 
 

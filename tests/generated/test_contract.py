@@ -56,6 +56,16 @@ def test_a_functional_call_trains_the_parameters_that_it_is_given(stock: Any) ->
     assert all(parameter.grad is None for parameter in doubled.parameters())
 
 
+def test_keywords_that_the_stock_loss_ignores_stay_ignored(stock: Any) -> None:
+    """Also those that are named like what the fused loss can do."""
+    model, loss, _ = stock
+    output = model(**text_batch(), divisor=3.0, valid_vocab=5, vocab_bias=torch.ones(1), head=None, reduction="sum")
+    assert output.logits is None
+    torch.testing.assert_close(output.loss.detach(), loss)
+    fewer = model(**text_batch(), divisor=3.0, num_items_in_batch=4).loss
+    assert fewer > 2 * loss
+
+
 def test_gradients_of_single_samples(stock: Any) -> None:
     """Transforms of functions run the original statements, for which torch has rules."""
     model, _, _ = stock

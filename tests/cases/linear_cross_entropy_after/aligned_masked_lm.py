@@ -3,7 +3,13 @@ class BirdForMaskedLM:
         hidden_states = self.model(input_ids)[0]
         if fusible(self, self.lm_head, labels, loss="ForMaskedLMLoss"):
             logits = None
-            loss = masked_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = masked_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.config.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
             loss = None

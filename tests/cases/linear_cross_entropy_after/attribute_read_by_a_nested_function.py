@@ -6,7 +6,13 @@ class BirdForCausalLM:
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             cap = self.config.cap
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
             cap = self.config.cap

@@ -9,7 +9,7 @@ class BirdForCausalLM:
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=self.config.cap,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -10,7 +10,7 @@ class BirdForCausalLM:
                 labels,
                 vocab_size=self.vocab_size,
                 softcap=getattr(self.config, "cap", None),
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

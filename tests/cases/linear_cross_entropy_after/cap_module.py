@@ -10,7 +10,7 @@ class BirdForCausalLM:
                 vocab_size=self.vocab_size,
                 logits_dtype=torch.float32,
                 softcap=self.logit_softcap.softcap,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

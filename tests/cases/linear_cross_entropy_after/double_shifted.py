@@ -10,7 +10,7 @@ class BirdForCausalLM:
                 self.lm_head,
                 labels.view(-1),
                 vocab_size=self.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

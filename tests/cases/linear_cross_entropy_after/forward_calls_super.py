@@ -3,7 +3,13 @@ class BirdForCausalLM:
         hidden_states = super().forward(input_ids)[0]
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
             loss = None

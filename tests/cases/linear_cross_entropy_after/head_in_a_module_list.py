@@ -3,7 +3,13 @@ class BirdForCausalLM:
         hidden_states = self.model(input_ids)[0]
         if fusible(self, self.heads[0], labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.heads[0], labels, vocab_size=self.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.heads[0],
+                labels,
+                vocab_size=self.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.heads[0](hidden_states)
             loss = None

@@ -5,7 +5,13 @@ class BirdForCausalLM:
             head_input = self.dropout(hidden_states)
             aux = self.dropout(hidden_states).mean()
             logits = None
-            loss = causal_lm_loss(head_input, self.lm_head, labels, vocab_size=self.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                head_input,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(self.dropout(hidden_states))
             aux = self.dropout(hidden_states).mean()

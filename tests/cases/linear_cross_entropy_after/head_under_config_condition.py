@@ -3,7 +3,7 @@ class BirdForCausalLM:
         hidden_states = self.model(input_ids)[0]
         if fusible(self, self.a, labels, loss="ForCausalLMLoss", where=lambda: self.config.legacy):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.a, labels, vocab_size=self.vocab_size, **kwargs)
+            loss = causal_lm_loss(hidden_states, self.a, labels, vocab_size=self.vocab_size, **stock_keywords(kwargs))
         else:
             if self.config.legacy:
                 logits = self.a(hidden_states)

@@ -8,7 +8,7 @@ class BirdForCausalLM:
                 self.lm_head,
                 labels,
                 vocab_size=self.vocab_size,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states.to(self.lm_head.weight.dtype)).float()

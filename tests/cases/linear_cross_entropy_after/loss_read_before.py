@@ -5,7 +5,13 @@ class BirdForCausalLM:
             loss = None
             base = loss
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                **stock_keywords(kwargs),
+            )
             if base is not None:
                 loss = loss + base
         else:

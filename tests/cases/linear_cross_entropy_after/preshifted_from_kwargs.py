@@ -10,7 +10,7 @@ class BirdForCausalLM:
                 labels,
                 vocab_size=self.vocab_size,
                 shift_labels=shift_labels,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

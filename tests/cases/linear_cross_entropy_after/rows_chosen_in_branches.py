@@ -17,7 +17,7 @@ class BirdForCausalLM:
                 None,
                 vocab_size=self.config.vocab_size,
                 shift_labels=shift_labels,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

@@ -10,7 +10,7 @@ class BirdForCausalLM:
                 vocab_size=self.vocab_size,
                 scale=self.config.output_multiplier,
                 softcap=self.config.cap,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)

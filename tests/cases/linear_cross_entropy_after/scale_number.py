@@ -3,7 +3,14 @@ class BirdForCausalLM:
         hidden_states = self.model(input_ids)[0]
         if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
             logits = None
-            loss = causal_lm_loss(hidden_states, self.lm_head, labels, vocab_size=self.vocab_size, scale=0.5, **kwargs)
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                scale=0.5,
+                **stock_keywords(kwargs),
+            )
         else:
             logits = self.lm_head(hidden_states)
             logits = logits * 0.5

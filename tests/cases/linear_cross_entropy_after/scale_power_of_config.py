@@ -9,7 +9,7 @@ class BirdForCausalLM:
                 labels,
                 vocab_size=self.vocab_size,
                 scale=self.config.hidden_size ** -0.5,
-                **kwargs,
+                **stock_keywords(kwargs),
             )
         else:
             logits = self.lm_head(hidden_states)
