@@ -48,6 +48,7 @@ def install(
         InstallError: under `strict`, if a method is refused or, of a model, nothing can be patched.
         ModuleNotFoundError, FileNotFoundError: no such tree, or transformers is not installed.
         ImportError: transformers is older than any that is supported.
+        TypeError: a target of another kind, e.g. the class of a model.
         ValueError: a manifest of another schema, or a policy that does not exist.
     """
     chosen = fuse and checked_choice(fuse, "fuse")
