@@ -57,6 +57,7 @@ def test_a_wrong_forward_is_shown_with_numbers_and_lines_and_loses_its_verdict(t
     [
         (["nothing*"], "generated holds no model or class 'nothing*'."),
         (["--generated", "tests"], "tests has no manifest.json. Write it with 'fusegen emit --out tests'."),
+        (["--generated", "none"], "none has no manifest.json. Write it with 'fusegen emit --out none'."),
     ],
 )
 def test_unusable_input_is_refused_in_one_line(arguments: list[str], message: str, generated: Path) -> None:
