@@ -57,7 +57,7 @@ emit-check: $(STAMP) ## are the generated files what would be generated now?
 verify: $(STAMP) ## every generated forward against its original, on tiny models (CHECKS=all for the whole set)
 	$(BIN)/fusegen verify --checks $(CHECKS)
 
-check: test lint types emit-check ## all of the above
+check: test lint types emit-check ## everything that has to pass: test, lint, types and emit-check
 
 bench: $(STAMP) ## time and memory of fusegen scan, emit and diff
 	$(BIN)/python benchmarks/scan.py

@@ -13,7 +13,7 @@ from fusegen.cli.options import output_file_option
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--generated",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     default=Path("generated"),
     show_default=True,
     metavar="DIR",

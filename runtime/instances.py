@@ -86,14 +86,18 @@ class Instances:
         if runs is not owner:
             return refused(f"{_place(runs)}.{offer.method}", OVERRIDES, offer.name)
         held = vars(module).get(offer.method)
-        if held is not None and offer.method not in self._patches(module) and not _is_own(held, module, offer.method):
-            return refused(offer.name, CONFLICT, dotted_name(held))
+        patches = self._patches(module)
+        if held is not None and offer.method not in patches and not _is_own(held, module, offer.method):
+            wrapped = next((body for body in patches.values() if body.name == offer.name), None)
+            return wrapped or refused(offer.name, CONFLICT, dotted_name(held))
         plan = swaps.planned(owner, offer)
         return plan if isinstance(plan, Refused) else offer
 
     def _put(self, placed: list[tuple[nn.Module, Body]]) -> None:
         with self._lock:
             for module, body in placed:
+                if body in self._patches(module).values():
+                    continue
                 self._bodies[body.function] = body
                 self._modules.add(module)
                 setattr(module, body.method, MethodType(body.function, module))
@@ -158,12 +162,13 @@ def _unmatched(module: nn.Module, owner: type) -> Iterator[Refused]:
             yield each
 
 
-def _owner(module: nn.Module, method: str) -> type | None:
+def _owner(module: nn.Module, method: str) -> type:
     """The class whose method an instance runs: a subclass may have one of its own."""
-    return next((each for each in type(module).__mro__ if method in vars(each)), None)
+    return next((each for each in type(module).__mro__ if method in vars(each)), type(module))
 
 
 def _place(owner: type) -> str:
+    """The dotted name of a class."""
     return f"{owner.__module__}.{owner.__qualname__}"
 
 

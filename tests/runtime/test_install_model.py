@@ -284,6 +284,7 @@ def test_what_wraps_our_forward_is_left_and_keeps_working(tiny_llama, caplog):
     model, batch = tiny_llama
     install(model)
     hooks.add_hook_to_module(model, hooks.ModelHook())
+    assert install(model).installed == (f"{LLAMA}.forward",)
     uninstall(model)
     assert "LlamaForCausalLM.forward was wrapped since by accelerate.hooks.add_hook_to_module" in caplog.text
     assert model(**batch).loss.isfinite()
