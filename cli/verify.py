@@ -67,7 +67,7 @@ def command(
         targets = read_targets(generated, models)
     except FileNotFoundError as error:
         raise Refused(f"{generated} has no manifest.json. Write it with 'fusegen emit --out {generated}'.") from error
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise Refused(f"{error.args[0]}.") from error
     try:
         from fusegen.verify.verification import verify
