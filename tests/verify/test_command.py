@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -62,23 +59,6 @@ def test_what_cannot_be_installed_cannot_be_verified(tree: Path, layout: str) ->
     done = verify("opt", "--generated", tree)
     assert done.returncode == 2
     assert done.stderr == f"Error: {tree} is of --layout {layout}, and only what can be installed is verified.\n"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_an_interrupt_ends_every_process_in_one_line(generated: Path) -> None:
-    command = [sys.executable, "-c", RUN, "verify", "llama*", "qwen*", "--generated", generated, "--checks", "all"]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + 60
-    while not children.read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert errors.split() == ["Interrupted."]
 
 
 @pytest.mark.parametrize(
