@@ -130,17 +130,15 @@ def _label_handlers(model: nn.Module) -> Iterator[tuple[nn.Module, type]]:
 def _handles_labels(owner: type) -> bool:
     """Whether a class is one of a model, with something like labels in a method; nothing else needs to be read.
 
-    A method from elsewhere hides what was there, whatever it calls its parameters.
+    A forward from elsewhere counts as well: it hides what was there, whatever it calls its parameters.
     """
     package, _, inside = owner.__module__.partition(".")
     if package in ("builtins", "torch") or (package == "transformers" and not inside.startswith("models.")):
         return False
-    functions = (inspect.unwrap(each) for each in vars(owner).values() if isinstance(each, FunctionType))
-    return any(
-        each.__globals__.get("__name__") != owner.__module__
-        or any("label" in name for name in each.__code__.co_varnames)
-        for each in functions
-    )
+    methods = {name: inspect.unwrap(each) for name, each in vars(owner).items() if isinstance(each, FunctionType)}
+    if "forward" in methods and methods["forward"].__globals__.get("__name__") != owner.__module__:
+        return True
+    return any("label" in name for each in methods.values() for name in each.__code__.co_varnames)
 
 
 def _offers(owner: type, bodies: Bodies) -> list[Offer]:
