@@ -69,7 +69,7 @@ verify-versions: ## emit and verify for older releases (VERSIONS), each in an en
 		$$home/bin/fusegen verify --generated $$home/generated --checks $(CHECKS) || exit 1; \
 	done
 
-check: test lint types emit-check ## all of the above
+check: test lint types emit-check ## everything that has to pass: test, lint, types and emit-check
 
 bench: $(STAMP) ## time and memory of fusegen scan, emit and diff
 	$(BIN)/python benchmarks/scan.py

@@ -31,7 +31,14 @@ print(json.dumps(found))
 
 
 @click.command("doctor")
-@click.option("--format", "format_name", type=click.Choice(("full", "json")), default="full", show_default=True)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(("full", "json")),
+    default="full",
+    show_default=True,
+    help="json holds the versions and what fusegen.audit() gives.",
+)
 @click.pass_context
 def command(context: click.Context, format_name: str) -> None:
     """Say what fusegen.install() would do here, with the versions of everything that has a part in it.

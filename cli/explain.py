@@ -77,4 +77,9 @@ def _full(report: ScanReport, source: Source, meant: tuple[Definition, ...], col
     ]
     if shown or asides:
         return "\n".join(shown + asides)
-    return "".join(f"{each.file}:{each.line}: {each.name} computes no loss and hands no labels on.\n" for each in meant)
+    unread = {failure.file for failure in report.failures}
+    return "".join(
+        f"{each.file}:{each.line}: {each.name} computes no loss and hands no labels on.\n"
+        for each in meant
+        if each.file not in unread
+    )

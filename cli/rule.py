@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import click
 
+_OF_THE_RUNTIME = re.compile("FG5[0-9]{2}")
+
 
 @click.command("rule")
 @click.argument("code", required=False)
-@click.option("--format", "format_name", type=click.Choice(("full", "json")), default="full", show_default=True)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(("full", "json")),
+    default="full",
+    show_default=True,
+    help="json has every field of the codes.",
+)
 def command(code: str | None, format_name: str) -> None:
     """Explain a reason code (FG203, or its name), or list them all."""
     from fusegen.cli.terminal import wants_color, write_result
@@ -37,6 +47,11 @@ def _code(word: str) -> str:
     code = names.get(word.lower(), word.upper())
     if code in REASONS:
         return code
+    if _OF_THE_RUNTIME.fullmatch(word.upper()):
+        raise Refused(
+            f"{word.upper()} says why a forward was left alone at run time. Its sentence stands beside it in the log "
+            "and in fusegen.audit(); this command explains what `fusegen scan` and `fusegen emit` say."
+        )
     close = get_close_matches(word.upper(), REASONS, n=3) or get_close_matches(word.lower(), names, n=3)
     hint = f"Did you mean {' or '.join(close)}?" if close else "Run 'fusegen rule' for the list."
     raise Refused(f"there is no reason code {word!r}. {hint}")

@@ -13,7 +13,7 @@ from fusegen.cli.options import output_file_option
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--generated",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     default=Path("generated"),
     show_default=True,
     metavar="DIR",
@@ -67,7 +67,7 @@ def command(
         targets = read_targets(generated, models)
     except FileNotFoundError as error:
         raise Refused(f"{generated} has no manifest.json. Write it with 'fusegen emit --out {generated}'.") from error
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise Refused(f"{error.args[0]}.") from error
     try:
         from fusegen.verify.verification import verify

@@ -48,6 +48,8 @@ class Generated:
 
 _known: dict[str, Generated] = {}
 _lock = threading.Lock()
+# `ast.parse` is not thread-safe in Python 3.11 ("AST constructor recursion depth mismatch", python/cpython#106905).
+_parsing = threading.Lock()
 
 
 def generated(module: ModuleType) -> Generated:
@@ -95,13 +97,14 @@ def _emitted(name: str, content: bytes) -> ModuleEmission:
     from fusegen.codegen.one_module import emit_module
 
     loss_utils = installed_folder("transformers") / "loss" / "loss_utils.py"
-    return emit_module(
-        name,
-        content,
-        installed_version("fusegen") or "unknown",
-        source_version=installed_version(name.partition(".")[0]),
-        loss_utils=loss_utils.read_bytes() if loss_utils.is_file() else None,
-    )
+    with _parsing:
+        return emit_module(
+            name,
+            content,
+            installed_version("fusegen") or "unknown",
+            source_version=installed_version(name.partition(".")[0]),
+            loss_utils=loss_utils.read_bytes() if loss_utils.is_file() else None,
+        )
 
 
 def _importable(module: ModuleType) -> str:

@@ -48,6 +48,7 @@ def install(
         InstallError: under `strict`, if a method is refused or, of a model, nothing can be patched.
         ModuleNotFoundError, FileNotFoundError: no such tree, or transformers is not installed.
         ImportError: transformers is older than any that is supported.
+        TypeError: a target of another kind, e.g. the class of a model.
         ValueError: a manifest of another schema, or a policy that does not exist.
     """
     chosen = fuse and checked_choice(fuse, "fuse")
@@ -83,7 +84,13 @@ def fused(model: nn.Module | None = None, *, fuse: str | None = None) -> Iterato
     Args:
         model: patched for the block, unless it is already; None changes no model.
         fuse: when to fuse (see `policy`); None is `always` without a model, and leaves the choice with one.
+
+    Raises:
+        TypeError: no model.
+        ValueError: a policy that does not exist.
     """
+    if not isinstance(model, nn.Module | None):
+        raise TypeError(f"model: expected a model, got {model!r}; when to fuse is said by fuse=")
     choice = fuse or (None if model is not None else "always")
     with policy.override(choice) if choice else nullcontext():
         if model is None or instances.is_patched(model):

@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
 from weakref import WeakSet
 
@@ -22,7 +22,7 @@ from fusegen.runtime import in_memory
 from fusegen.runtime.bodies import Bodies, Offer
 from fusegen.runtime.outcomes import Body, InstallError, InstallReport, Refused, refused
 from fusegen.runtime.ownership import dotted_name
-from fusegen.runtime.reasons import CONFLICT, UNREADABLE
+from fusegen.runtime.reasons import CONFLICT, OVERRIDES, UNREADABLE
 from fusegen.runtime.swaps import swaps
 
 logger = logging.getLogger("fusegen")
@@ -47,10 +47,11 @@ class Instances:
                 unmatched |= {each.name: each for each in _unmatched(module, owner)}
             for plan in (self._planned(module, owner, offer) for offer in offers):
                 if isinstance(plan, Refused):
-                    refusals[plan.name] = plan
-                elif plan is not None:
+                    refusals.setdefault(plan.name, plan)
+                else:
                     placed.append((module, plan))
         tiers = {body.name: body.tier for _, body in placed}
+        refusals = {name: each for name, each in refusals.items() if not _is_answered(each, tiers, unmatched)}
         report = InstallReport(tiers, refused=tuple(refusals.values()), unmatched=tuple(unmatched.values()))
         if bodies.strict and (report.refused or not placed):
             raise InstallError(report)
@@ -62,8 +63,8 @@ class Instances:
         """Takes the patches off the modules of `model`; None: off every instance and its copies."""
         with self._lock:
             for module in list(self._everywhere() if model is None else model.modules()):
-                for method in self._patches(module):
-                    delattr(module, method)
+                for name, body in self._patches(module).items():
+                    _take_off(module, name, body)
                 self._modules.discard(module)
             if model is None:
                 self._bodies.clear()
@@ -77,26 +78,32 @@ class Instances:
         with self._lock:
             return Counter(body for module in self._everywhere() for body in self._patches(module).values())
 
-    def _planned(self, module: nn.Module, owner: type, offer: Offer) -> Body | Refused | None:
-        """The body that shall run, or why not; None if a subclass has a method of its own in its place."""
+    def _planned(self, module: nn.Module, owner: type, offer: Offer) -> Body | Refused:
+        """The body that shall run, or why not."""
         if isinstance(offer, Refused):
             return offer
-        if not _runs(module, owner, offer.method):
-            return None
+        runs = _owner(module, offer.method)
+        if runs is not owner:
+            return refused(f"{_place(runs)}.{offer.method}", OVERRIDES, offer.name)
         held = vars(module).get(offer.method)
-        if held is not None and offer.method not in self._patches(module) and not _is_own(held, module, offer.method):
-            return refused(offer.name, CONFLICT, dotted_name(held))
+        patches = self._patches(module)
+        if held is not None and offer.method not in patches and not _is_own(held, module, offer.method):
+            wrapped = next((body for body in patches.values() if body.name == offer.name), None)
+            return wrapped or refused(offer.name, CONFLICT, dotted_name(held))
         plan = swaps.planned(owner, offer)
         return plan if isinstance(plan, Refused) else offer
 
     def _put(self, placed: list[tuple[nn.Module, Body]]) -> None:
         with self._lock:
             for module, body in placed:
+                if body in self._patches(module).values():
+                    continue
                 self._bodies[body.function] = body
                 self._modules.add(module)
                 setattr(module, body.method, MethodType(body.function, module))
 
     def _patches(self, module: nn.Module) -> dict[str, Body]:
+        """Our methods by the attributes that hold them: what wraps a method keeps it under a name of its own."""
         return {
             name: self._bodies[held.__func__]
             for name, held in vars(module).items()
@@ -121,16 +128,21 @@ def _label_handlers(model: nn.Module) -> Iterator[tuple[nn.Module, type]]:
 
 
 def _handles_labels(owner: type) -> bool:
-    """Whether a class is one of a model, with something like labels in a method; nothing else needs to be read."""
+    """Whether a class is one of a model, with something like labels in a method; nothing else needs to be read.
+
+    A forward from elsewhere counts as well: it hides what was there, whatever it calls its parameters.
+    """
     package, _, inside = owner.__module__.partition(".")
     if package in ("builtins", "torch") or (package == "transformers" and not inside.startswith("models.")):
         return False
-    functions = (inspect.unwrap(each) for each in vars(owner).values() if isinstance(each, FunctionType))
-    return any("label" in name for each in functions for name in each.__code__.co_varnames)
+    methods = {name: inspect.unwrap(each) for name, each in vars(owner).items() if isinstance(each, FunctionType)}
+    if "forward" in methods and methods["forward"].__globals__.get("__name__") != owner.__module__:
+        return True
+    return any("label" in name for each in methods.values() for name in each.__code__.co_varnames)
 
 
 def _offers(owner: type, bodies: Bodies) -> list[Offer]:
-    place = f"{owner.__module__}.{owner.__qualname__}"
+    place = _place(owner)
     module = sys.modules.get(owner.__module__)
     if module is None:
         return [refused(place, UNREADABLE, "its module is not loaded")]
@@ -144,13 +156,32 @@ def _offers(owner: type, bodies: Bodies) -> list[Offer]:
 def _unmatched(module: nn.Module, owner: type) -> Iterator[Refused]:
     for each in in_memory.generated(sys.modules[owner.__module__]).unmatched:
         place, _, method = each.name.rpartition(".")
-        if place == f"{owner.__module__}.{owner.__qualname__}" and _runs(module, owner, method):
+        if place == _place(owner) and _owner(module, method) is owner:
             yield each
 
 
-def _runs(module: nn.Module, owner: type, method: str) -> bool:
-    """Whether the method of an instance is that of `owner`, not of a subclass that has one of its own."""
-    return next((each for each in type(module).__mro__ if method in vars(each)), None) is owner
+def _owner(module: nn.Module, method: str) -> type:
+    """The class whose method an instance runs: a subclass may have one of its own."""
+    return next((each for each in type(module).__mro__ if method in vars(each)), type(module))
+
+
+def _place(owner: type) -> str:
+    """The dotted name of a class."""
+    return f"{owner.__module__}.{owner.__qualname__}"
+
+
+def _is_answered(each: Refused, tiers: Mapping[str, str], unmatched: Mapping[str, Refused]) -> bool:
+    """Whether it is about a method that was looked at itself, and only what it overrides is out of reach."""
+    return each.code == OVERRIDES and (each.name in tiers or each.name in unmatched)
+
+
+def _take_off(module: nn.Module, name: str, body: Body) -> None:
+    """Deletes a patch. What somebody has wrapped since is left, since their wrapper calls it, with a warning."""
+    if name == body.method:
+        delattr(module, name)
+    else:
+        by = dotted_name(vars(module).get(body.method))
+        logger.warning("%s was wrapped since by %s and is left", body.name, by)
 
 
 def _is_own(held: object, module: nn.Module, method: str) -> bool:

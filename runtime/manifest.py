@@ -75,12 +75,17 @@ def read_tree(generated: str | Path | None = None) -> GeneratedTree:
 
     Raises:
         ModuleNotFoundError: no such package.
-        FileNotFoundError: the package has no manifest.json.
+        FileNotFoundError: no such folder, or it has no manifest.json.
+        TypeError: neither a folder nor a name.
         ValueError: the manifest is of another schema, or of a tree that cannot be installed here.
     """
     named = generated or SHIPPED_TREE
-    is_folder = isinstance(named, Path) or (Path(named) / "manifest.json").is_file()
+    if not isinstance(named, str | Path):
+        raise TypeError(f"target: expected a model, a folder or the name of a package, got {named!r}")
+    is_folder = isinstance(named, Path) or not _is_dotted_name(named) or (Path(named) / "manifest.json").is_file()
     folder = Path(named) if is_folder else installed_folder(str(named))
+    if not (folder / "manifest.json").is_file():
+        raise FileNotFoundError(f"{folder} has no manifest.json. Write it with 'fusegen emit --out {folder}'.")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     schema = manifest.get("schema_version")
     if schema != SCHEMA_VERSION:
@@ -113,6 +118,10 @@ def _assert_usable(folder: Path, manifest: dict[str, Any]) -> None:
             f"{folder}: generated for version {interface} of the kernel interface, and this fusegen has "
             f"{INTERFACE_VERSION}. Run `fusegen emit` again."
         )
+
+
+def _is_dotted_name(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
 
 
 def _method(entry: dict[str, Any], package: str) -> PatchedMethod:

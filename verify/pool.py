@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ def _started(context: Any, function: Callable[[Task], Result], task: Task, timeo
 
 
 def _work(results: Connection, function: Callable[[Task], Result], task: Task) -> None:
+    # An interrupt from the keyboard reaches every process of the terminal; the one that started this ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     results.send(function(task))
     results.close()
 

@@ -37,7 +37,8 @@ def render(report: VerifyReport, format_name: str, verbosity: int = 0) -> str:
 def summary(report: VerifyReport) -> str:
     """One line: the classes by what came of them."""
     counts = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in OUTCOMES if report.count(outcome))
-    return f"transformers {report.version}, {len(report.classes)} classes: {counts or 'none'}"
+    classes = f"{len(report.classes)} {'class' if len(report.classes) == 1 else 'classes'}"
+    return f"transformers {report.version}, {classes}: {counts or 'none'}"
 
 
 def _full(report: VerifyReport, verbosity: int) -> str:

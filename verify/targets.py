@@ -47,8 +47,12 @@ def read_targets(generated: Path, patterns: tuple[str, ...] = ()) -> tuple[Targe
     Raises:
         FileNotFoundError: the folder has no manifest.json.
         LookupError: a pattern is like none of them; the message names it.
+        ValueError: the folder holds another layout than that of classes.
     """
     manifest = read_manifest(generated)
+    layout = manifest.get("layout", "class")
+    if layout != "class":
+        raise ValueError(f"{generated} is of --layout {layout}, and only what can be installed is verified")
     unique = {target.id: target for target in reversed([*_emitted(manifest), *_left_out(manifest)])}
     known = tuple(sorted(unique.values(), key=lambda target: target.id))
     for pattern in patterns:

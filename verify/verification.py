@@ -17,7 +17,7 @@ from fusegen.verify.worker import Task, verify_class
 
 TIMEOUT_SECONDS = 120.0
 
-# What nearly every modeling module imports: loaded before the processes are forked, so that each finds it.
+# What nearly every modeling module imports.
 _SHARED = (
     "transformers.models.auto.modeling_auto",
     "transformers.modeling_layers",
@@ -39,8 +39,7 @@ def verify(
     """Compares every target with its original. `checks`: core or all; `progress(done, total, running)`."""
     import transformers
 
-    for module in _SHARED:
-        importlib.import_module(module)
+    load_shared()
     start = time.monotonic()
     cases = chosen_cases(checks)
     tasks = [Task(target, generated.resolve(), cases) for target in targets]
@@ -54,6 +53,12 @@ def verify(
         classes=tuple(_with_lines(results[name], by_id[name], generated) for name in sorted(results)),
         wall_seconds=time.monotonic() - start,
     )
+
+
+def load_shared() -> None:
+    """Imports here what every process would have to import for itself; no model among it."""
+    for module in _SHARED:
+        importlib.import_module(module)
 
 
 def _results(tasks: list[Task], jobs: int | None, progress: Progress | None) -> Iterable[ClassResult]:

@@ -91,3 +91,12 @@ def test_lines_are_those_of_the_file_whatever_its_encoding(fusegen: Run, tree: P
     shown = fusegen("explain", "LlamaForCausalLM", "--source", tree).stdout
     assert "16 |     loss = None  # caf\xe9" in shown
     assert "18 |         loss = self.loss_function(" in shown
+
+
+def test_nothing_is_said_of_a_class_whose_file_cannot_be_read(fusegen: Run, tree: Path) -> None:
+    path = tree / "models/llama/modeling_llama.py"
+    path.write_text(path.read_text().replace("        loss = None\n", "        loss = (\n"))
+    result = fusegen("explain", "LlamaForCausalLM", "--source", tree)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "not Python" in result.stderr

@@ -39,6 +39,13 @@ def test_json_has_every_field(fusegen: Run) -> None:
     assert set(document["rules"][0]) == {"code", "name", "summary", "why", "example", "remedy"}
 
 
+def test_a_code_of_the_runtime_is_sent_to_where_it_is_explained(fusegen: Run) -> None:
+    result = fusegen("rule", "fg513")
+    assert result.exit_code == 2
+    assert "FG513 says why a forward was left alone at run time" in result.stderr
+    assert "fusegen.audit()" in result.stderr
+
+
 def test_an_unknown_code_is_status_2(fusegen: Run) -> None:
     result = fusegen("rule", "FG999")
     assert result.exit_code == 2

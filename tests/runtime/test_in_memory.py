@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import json
 import linecache
 import logging
 import sys
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
@@ -149,6 +151,24 @@ def test_threads_that_import_and_generate_at_the_same_time(other_version, monkey
     for module in modules:
         (forward,) = (value.forward for name, value in vars(module).items() if name.endswith("ForCausalLM"))
         assert "fusible(" in inspect.getsource(inspect.unwrap(forward))
+
+
+def yield_to_others(phase, info):
+    time.sleep(1e-4)
+
+
+def test_a_thread_that_takes_over_while_another_one_parses(monkeypatch):
+    """Where the garbage collector runs Python in the middle of `ast.parse`, as callbacks of weak references do."""
+    names = [f"transformers.models.{model}.modeling_{model}" for model in ("olmo", "phi", "stablelm")]
+    modules = [importlib.import_module(name) for name in names]
+    monkeypatch.setattr(in_memory, "_known", {})
+    gc.callbacks.append(yield_to_others)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            made = list(pool.map(in_memory.generated, modules * 2, timeout=120))
+    finally:
+        gc.callbacks.remove(yield_to_others)
+    assert [each.refused for each in made] == [()] * 6
 
 
 @pytest.mark.parametrize(

@@ -315,8 +315,11 @@ def test_a_release_older_than_the_oldest_supported_one_is_left_alone(tiny_llama,
 def test_a_tree_that_cannot_be_read(tmp_path, fused_llama):
     with pytest.raises(ModuleNotFoundError, match="no_such_tree"):
         install("no_such_tree")
-    with pytest.raises(FileNotFoundError, match="manifest"):
-        install(tmp_path)
+    for folder in (tmp_path, str(tmp_path), "no/such/tree"):
+        with pytest.raises(FileNotFoundError, match=r"has no manifest.json. Write it with 'fusegen emit --out"):
+            install(folder)
+    with pytest.raises(TypeError, match=r"expected a model, a folder or the name of a package, got <class .*Llama"):
+        install(LlamaForCausalLM)
     (fused_llama / "manifest.json").write_text('{"schema_version": 2}')
     with pytest.raises(ValueError, match="expected a manifest of schema 1, got 2"):
         install(fused_llama)

@@ -178,8 +178,14 @@ def test_a_subclass_that_inherits_the_forward_is_patched_and_one_that_overrides_
     inherits, overrides = Inherits(model.config).train(), Overrides(model.config).train()
     assert install(inherits).installed == (f"{LLAMA}.forward",)
     assert outcome(inherits, batch)[0] is None
-    assert install(overrides).installed == ()
+    report = install(overrides)
+    assert report.installed == ()
+    (refused,) = report.refused
+    assert (refused.name.rpartition(".<locals>.")[2], refused.code) == ("Overrides.forward", "FG508")
+    assert refused.reason.endswith(f"cannot reach: {LLAMA}.forward")
     assert outcome(overrides, batch)[0] is not None
+    install()
+    assert outcome(overrides, batch)[0] is None
 
 
 def test_with_fused_a_model_is_patched_for_a_block(tiny_llama):
@@ -264,6 +270,28 @@ def test_what_another_patcher_owns_is_refused_by_name(tiny_llama, caplog):
     assert report.refused[0].reason.endswith("liger_kernel.transformers.model.llama.lce_forward")
     assert "liger_kernel" in caplog.text
     assert model(**batch) == "theirs"
+
+
+def test_a_patched_class_is_refused_by_name_whatever_the_parameters_are_called(tiny_llama, monkeypatch):
+    original = LlamaForCausalLM.forward
+    monkeypatch.setattr(LlamaForCausalLM, "forward", lambda self, *args, **kwargs: original(self, *args, **kwargs))
+    (refused,) = install(tiny_llama[0]).refused
+    assert (refused.name, refused.code) == (f"{LLAMA}.forward", "FG502")
+
+
+def test_what_wraps_our_forward_is_left_and_keeps_working(tiny_llama, caplog):
+    hooks = pytest.importorskip("accelerate.hooks", reason="needs accelerate")
+    model, batch = tiny_llama
+    install(model)
+    hooks.add_hook_to_module(model, hooks.ModelHook())
+    assert install(model).installed == (f"{LLAMA}.forward",)
+    uninstall(model)
+    assert "LlamaForCausalLM.forward was wrapped since by accelerate.hooks.add_hook_to_module" in caplog.text
+    assert model(**batch).loss.isfinite()
+    hooks.remove_hook_from_module(model)
+    uninstall(model)
+    assert "forward" not in vars(model)
+    assert outcome(model, batch)[0] is not None
 
 
 def test_strict_refuses_what_is_not_verified_and_patches_nothing(tiny_llama):

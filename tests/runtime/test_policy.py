@@ -62,6 +62,11 @@ def test_a_block_is_of_one_thread():
     assert seen == ["training"]
 
 
+def test_a_choice_in_the_place_of_a_model_is_an_error():
+    with pytest.raises(TypeError, match="expected a model, got 'never'"), fused("never"):
+        pass
+
+
 def test_unknown_choices_are_errors(monkeypatch):
     with pytest.raises(ValueError, match="fuse: expected one of training, always, never, got 'sometimes'"):
         policy.set("sometimes")

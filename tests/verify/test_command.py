@@ -52,11 +52,21 @@ def test_a_wrong_forward_is_shown_with_numbers_and_lines_and_loses_its_verdict(t
     assert lost == {"GPT2LMHeadModel", "PhiForCausalLM"}
 
 
+@pytest.mark.parametrize("layout", ["full", "patch"])
+def test_what_cannot_be_installed_cannot_be_verified(tree: Path, layout: str) -> None:
+    manifest = json.loads((tree / "manifest.json").read_text())
+    (tree / "manifest.json").write_text(json.dumps(manifest | {"layout": layout}))
+    done = verify("opt", "--generated", tree)
+    assert done.returncode == 2
+    assert done.stderr == f"Error: {tree} is of --layout {layout}, and only what can be installed is verified.\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nothing*"], "generated holds no model or class 'nothing*'."),
         (["--generated", "tests"], "tests has no manifest.json. Write it with 'fusegen emit --out tests'."),
+        (["--generated", "none"], "none has no manifest.json. Write it with 'fusegen emit --out none'."),
     ],
 )
 def test_unusable_input_is_refused_in_one_line(arguments: list[str], message: str, generated: Path) -> None:

@@ -10,6 +10,7 @@ from fusegen.verify.cases import CASES
 from fusegen.verify.mutations import MUTATIONS
 from fusegen.verify.pool import in_own_processes
 from fusegen.verify.records import DIFFERENT, VERIFIED, ClassResult
+from fusegen.verify.verification import load_shared
 from fusegen.verify.worker import Task, verify_class
 
 QUICK = tuple(case for case in CASES if case.name in ("some ignored", "num_items int"))
@@ -27,6 +28,7 @@ def results(generated: Path) -> dict[str, ClassResult]:
     def verified(task: Task) -> tuple[str, ClassResult]:
         return key(task), verify_class(task)
 
+    load_shared()
     names = sorted({name for _, name in PAIRS})
     targets = {name: read_targets(generated, (name,))[0] for name in names}
     tasks = [Task(targets[name], generated, QUICK) for name in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 from fusegen.verify.pool import Died, in_own_processes
@@ -32,3 +33,13 @@ def test_each_task_has_its_own_process_and_none_takes_another_down() -> None:
     assert "TASK" not in os.environ
     assert {name for _, names in seen for name in names} == {"0", "1", "2", "3", "4"}
     assert all(len(names) <= 2 for _, names in seen)
+
+
+def _interrupted(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGINT)
+    return number
+
+
+def test_an_interrupt_is_for_the_process_that_waits() -> None:
+    """Ctrl-C reaches all of a terminal; the one that started the others ends them, and they have nothing to say."""
+    assert list(in_own_processes(_interrupted, [3], timeout=10, name=str)) == [3]
