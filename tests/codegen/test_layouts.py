@@ -98,7 +98,7 @@ def test_a_whole_file_is_the_original_but_for_imports_and_branches(whole: Callab
         assert rest.count(mine) == 1
         rest = rest.replace(mine, theirs)
     before, _, rest = rest.partition("\n# Changed by fusegen 1.2.3: this import and the branches")
-    imported, _, after = rest.partition("from fusegen.runtime import causal_lm_loss, fusible\n")
+    imported, _, after = rest.partition("from fusegen.runtime import causal_lm_loss, fusible, stock_keywords\n")
     assert imported.count("\n") == 1
     assert "# Copyright 2026" + before + after.replace(*branch(after)) == WHOLE
 
