@@ -8,6 +8,7 @@ Recipes hold field names as paths: `text_config.hidden_size` is a field of a sub
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -49,13 +50,18 @@ class _Shrinker:
     def fields(self, config_class: type, path: str = "", given: Fields | None = None) -> Fields:
         """The keyword arguments that make a tiny `config_class`; `given` are those that its owner asks for."""
         known = _defaults(config_class) | (given or {})
-        parts = getattr(config_class, "sub_configs_defaults", {})
-        plain = {name: value for name, value in known.items() if name not in parts}
+        parts = getattr(config_class, "sub_configs_defaults", None)
+        older = {} if parts is not None else _older_parts(config_class, self._corrections, path)
+        parts = parts or {}
+        plain = {name: value for name, value in known.items() if name not in parts and name not in older}
         small = {name: self._shrunk(name, value, known) for name, value in plain.items()}
         changed = {name: value for name, value in small.items() if value is not plain[name] or name in (given or ())}
         for name, part in parts.items():
             if not part.optional or known.get(name) is not None or self._corrected(f"{path}{name}."):
                 changed[name] = self._part(part, f"{path}{name}.")
+        for name, part_class in older.items():
+            inner = self.fields(part_class, f"{path}{name}.")
+            changed[name] = inner | {"model_type": part_class.model_type}
         return changed | self._corrected(path)
 
     def _part(self, part: Any, path: str) -> Any:
@@ -94,8 +100,25 @@ class _Shrinker:
 
 def _defaults(config_class: type) -> Fields:
     """What the fields of a config class are if nothing is said; those that are made at each call are left out."""
+    if not dataclasses.is_dataclass(config_class):
+        parameters = inspect.signature(config_class).parameters.values()
+        return {each.name: each.default for each in parameters if each.default is not each.empty}
     fields = dataclasses.fields(config_class)
     return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
+def _older_parts(config_class: Any, corrections: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The classes of the sub-configs where the release keeps no defaults of them: those that a default config holds."""
+    names = getattr(config_class, "sub_configs", {})
+    if not names:
+        return {}
+    from transformers import CONFIG_MAPPING
+
+    corrected = {name: corrections.get(f"{path}{name}.model_type") for name in names}
+    named = {name: CONFIG_MAPPING[model_type] for name, model_type in corrected.items() if model_type}
+    default = None if len(named) == len(names) else config_class()
+    held = {name: type(getattr(default, name, None)) for name in names if name not in named}
+    return named | {name: part for name, part in held.items() if hasattr(part, "model_type")}
 
 
 def _size(name: str) -> int | None:
