@@ -39,7 +39,7 @@ def test_what_runs_and_what_does_not(tiny_llama):
     assert patched[f"{LLAMA}.forward"] == {
         "name": f"{LLAMA}.forward",
         "tier": "shipped",
-        "verified": False,
+        "verified": True,
         "instances": None,
     }
     assert record["tree"]["current"] == record["tree"]["methods"] == len(record["patched"]) + len(record["pending"])

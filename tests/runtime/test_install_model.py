@@ -21,7 +21,7 @@ pytest.importorskip("transformers", reason="needs transformers (the extra `runti
 
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments  # noqa: E402
 
-from fusegen.runtime import InstallError, audit, coverage, fused, in_memory, install, uninstall  # noqa: E402
+from fusegen.runtime import InstallError, audit, bodies, coverage, fused, in_memory, install, uninstall  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("clean_runtime")
 
@@ -294,8 +294,15 @@ def test_what_wraps_our_forward_is_left_and_keeps_working(tiny_llama, caplog):
     assert outcome(model, batch)[0] is not None
 
 
-def test_strict_refuses_what_is_not_verified_and_patches_nothing(tiny_llama):
+def test_strict_takes_what_is_verified(tiny_llama):
     model, _ = tiny_llama
+    install(model, strict=True)
+    assert "forward" in vars(model)
+
+
+def test_strict_refuses_what_is_verified_for_another_version_and_patches_nothing(tiny_llama, monkeypatch):
+    model, _ = tiny_llama
+    monkeypatch.setattr(bodies, "installed_version", lambda package: "5.24.0")
     with pytest.raises(InstallError, match="FG505"):
         install(model, strict=True)
     assert "forward" not in vars(model)
