@@ -19,14 +19,15 @@ from fusegen.kernels.linear_cross_entropy.arguments import check_labels
 class Selection:
     """Rows of `hidden` `(N, H)` and `labels` `(N,)`, those that count before those that do not.
 
-    counted: `(N,)` bool. order: `(N,)` int64, where each row comes from.
+    every_hidden: `(N, H)`, contiguous. every_label: `(N,)`, as they came. counted: `(N,)` bool.
+    order: `(N,)` int64, where each row comes from.
 
     Raises:
         IndexError: on the CPU, for a label outside `[0, columns)` that is not `ignore_index`.
     """
 
     def __init__(self, hidden: Tensor, labels: Tensor, ignore_index: int, columns: int) -> None:
-        self._hidden, self._labels = hidden.contiguous(), labels
+        self.every_hidden, self.every_label = hidden.contiguous(), labels
         ignored = labels == ignore_index
         self.counted = ~ignored
         check_labels(labels, self.counted, columns)
@@ -41,7 +42,7 @@ class Selection:
     @property
     def total(self) -> int:
         """All rows, N."""
-        return len(self._labels)
+        return len(self.every_label)
 
     @property
     def is_everything(self) -> bool:
@@ -49,32 +50,22 @@ class Selection:
         return self.count == self.total
 
     @property
-    def every_hidden(self) -> Tensor:
-        """Hidden states `(N, H)` of all rows, contiguous."""
-        return self._hidden
-
-    @property
     def hidden(self) -> Tensor:
         """Hidden states `(n, H)` of the rows that count, a copy unless all do; the host waits."""
         return self.take(slice(0, self.count))
 
     @property
-    def every_label(self) -> Tensor:
-        """Labels `(N,)` of all rows, as they came."""
-        return self._labels
-
-    @property
     def labels(self) -> Tensor:
         """Labels `(n,)` of the rows that count; the host waits."""
-        return self.of(self._labels)
+        return self.of(self.every_label)
 
     def first_hidden(self, number: int) -> Tensor:
         """A copy of the first hidden states in order, `(number, H)`; those that count, where so many do."""
-        return self._hidden.index_select(0, self.order[:number])
+        return self.every_hidden.index_select(0, self.order[:number])
 
     def take(self, rows: slice) -> Tensor:
         """Hidden states of some of the n rows: a view where all rows count, else a copy; the host waits."""
-        return self._hidden[rows] if self.is_everything else self._hidden.index_select(0, self.order[rows])
+        return self.every_hidden[rows] if self.is_everything else self.every_hidden.index_select(0, self.order[rows])
 
     def ordered(self, values: Tensor) -> Tensor:
         """Numbers per row `(N,)`, those for the rows that count first."""
