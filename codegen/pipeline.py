@@ -26,7 +26,7 @@ from fusegen.codegen.records import MATCH, Aside, Failure, FileReport, ScanRepor
 
 if TYPE_CHECKING:
     from fusegen.codegen.cache import Cache
-    from fusegen.codegen.sources import Source
+    from fusegen.codegen.sources import Readable, Source
 
 # A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
 RULES_VERSION = "5"
@@ -157,7 +157,7 @@ def _read_path(source: Source, path: str, mapping: dict[str, str]) -> FileReport
 
 
 def read_path(
-    source: Source, path: str, mapping: dict[str, str]
+    source: Readable, path: str, mapping: dict[str, str]
 ) -> tuple[FileReport, list[tuple[Site, Analysis]], FileIndex | None, bytes]:
     """`read_index` of a file of the source, and its bytes; what cannot be read is a failure in the report."""
     content: bytes | None = None

@@ -32,14 +32,22 @@ class SourceError(OSError):
     """A source, or a file of it, that cannot be read: says what was wrong, where, and what to do about it."""
 
 
-class Source(Protocol):
-    """A transformers tree that can be read file by file."""
+class Readable(Protocol):
+    """Files of one version of a package."""
 
     @property
     def package(self) -> str: ...
 
     @property
     def version(self) -> str | None: ...
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of one file of the package, or None if there is no such file. Raises `SourceError`."""
+        ...
+
+
+class Source(Readable, Protocol):
+    """A transformers tree that can be read file by file."""
 
     @property
     def location(self) -> Path:
@@ -56,10 +64,6 @@ class Source(Protocol):
 
     def problems(self) -> tuple[Failure, ...]:
         """What keeps modeling files from being found: a folder that cannot be listed, a link in a circle, ..."""
-        ...
-
-    def read(self, path: str) -> bytes | None:
-        """The bytes of one file of the package, or None if there is no such file. Raises `SourceError`."""
         ...
 
     def files(self) -> Iterator[SourceFile]:
