@@ -64,7 +64,7 @@ def emit_module(
 
 @dataclass(frozen=True, slots=True)
 class _OneFile:
-    """A package of which one file is known."""
+    """A package of which one file is known, which this Python has imported."""
 
     package: str
     version: str | None
@@ -73,3 +73,6 @@ class _OneFile:
 
     def read(self, path: str) -> bytes | None:
         return self.content if path == self.path else None
+
+    def is_compiled(self, path: str) -> bool:
+        return True

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fusegen.codegen.byte_code import is_compiled
 from fusegen.codegen.decoding import MAX_FILE_BYTES
 from fusegen.codegen.listing import MODELING, modeling_files_below
 from fusegen.codegen.records import Failure, SourceFile
@@ -45,6 +46,10 @@ class Readable(Protocol):
         """The bytes of one file of the package, or None if there is no such file. Raises `SourceError`."""
         ...
 
+    def is_compiled(self, path: str) -> bool:
+        """Whether this Python is known to have compiled the file as it is now: then it has no syntax error."""
+        ...
+
 
 class Source(Readable, Protocol):
     """A transformers tree that can be read file by file."""
@@ -52,6 +57,11 @@ class Source(Readable, Protocol):
     @property
     def location(self) -> Path:
         """The package directory or the archive."""
+        ...
+
+    @property
+    def published(self) -> bool:
+        """Whether the tree is one that somebody has built or committed, in which no file is being edited."""
         ...
 
     def paths(self) -> tuple[str, ...]:
@@ -79,6 +89,13 @@ class Tree:
 
     def read(self, path: str) -> bytes | None:
         raise NotImplementedError
+
+    def is_compiled(self, path: str) -> bool:
+        return False
+
+    @property
+    def published(self) -> bool:
+        return True
 
     @property
     def package(self) -> str:
@@ -117,6 +134,13 @@ class DirectorySource(Tree):
         if self.known_version is not None:
             return self.known_version
         return written_version(self.read("__init__.py")) or _dist_info_version(self.root)
+
+    @property
+    def published(self) -> bool:
+        return False
+
+    def is_compiled(self, path: str) -> bool:
+        return is_compiled(self.root / path)
 
     def _names(self) -> tuple[str, ...]:
         return self._listing()[0]
