@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fusegen.codegen.bindings import Trace
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.members import InFile, Linear, Plain, Scope, Tensor, is_config
-from fusegen.codegen.trace import Trace, trace
+from fusegen.codegen.trace import trace
 from fusegen.codegen.values import (
     Attr,
     Binary,

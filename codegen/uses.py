@@ -9,12 +9,12 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
+from fusegen.codegen.bindings import Trace
 from fusegen.codegen.chain import Chain, peel
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.reading import Reading, is_static
 from fusegen.codegen.records import Use
 from fusegen.codegen.storage import is_output_class
-from fusegen.codegen.trace import Trace
 from fusegen.codegen.values import (
     Attr,
     Binary,
