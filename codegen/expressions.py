@@ -229,6 +229,14 @@ class Expressions(Bindings):
             self.sink("in-place", value, node)
             self.clobber_target(target)
 
+    def delete(self, target: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            self.env.pop(target.id, None)
+            return
+        if isinstance(target, ast.Subscript):
+            self.sink("test", self.evaluate(target.slice), target)
+        self.clobber_target(target)
+
     def clobber_target(self, target: ast.expr) -> None:
         """Something behind an attribute or subscript changed: what may share it is unknown from here on."""
         base = (

@@ -64,6 +64,37 @@ class _Walker(Expressions):
         return alive
 
     def statement(self, node: ast.stmt) -> bool:
+        """Walk one statement; False if control never falls off its end."""
+        match node:
+            case ast.If():
+                return self.branch(node)
+            case ast.For() | ast.AsyncFor() | ast.While() | ast.With() | ast.AsyncWith() | ast.Try():
+                return self.compound(node)
+            case ast.Return(value=value):
+                result = self.evaluate(value) if value is not None else Const(None)
+                self.sink("return", result, node)
+                self.returns_enclosed = self.returns_enclosed or bool(self.inside)
+                return False
+            case ast.Raise() | ast.Break() | ast.Continue():
+                return False
+            case ast.Expr(value=value):
+                if not isinstance(value, ast.Constant):
+                    self.evaluate(value)
+            case ast.Assert(test=test):
+                self.sink("test", self.evaluate(test), node)
+            case ast.Global(names=names) | ast.Nonlocal(names=names):
+                self.captured.update(names)
+            case ast.Pass():
+                pass
+            case _:
+                if not self.binding(node):
+                    self.returns_enclosed |= any(isinstance(child, ast.Return) for child in ast.walk(node))
+                    self.sink("opaque statement", self.opaque(type(node).__name__, node, *self.read_names(node)), node)
+                    self.forget([node])
+        return True
+
+    def binding(self, node: ast.stmt) -> bool:
+        """Walk a statement that binds names or unbinds them; False if it is none."""
         match node:
             case ast.Assign(targets=targets, value=value):
                 result = self.evaluate(value)
@@ -74,40 +105,35 @@ class _Walker(Expressions):
                     self.assign(target, self.evaluate(value))
             case ast.AugAssign(target=target, op=op, value=value):
                 self.augment(target, OPERATORS.get(type(op), "?"), self.evaluate(value), node)
-            case ast.Expr(value=value):
-                if not isinstance(value, ast.Constant):
-                    self.evaluate(value)
-            case ast.If():
-                return self.branch(node)
-            case ast.Return(value=value):
-                result = self.evaluate(value) if value is not None else Const(None)
-                self.sink("return", result, node)
-                self.returns_enclosed = self.returns_enclosed or bool(self.inside)
-                return False
-            case ast.Raise():
-                return False
-            case ast.Break() | ast.Continue():
-                return False
-            case ast.Assert(test=test):
-                self.sink("test", self.evaluate(test), node)
             case ast.Delete(targets=targets):
                 for target in targets:
-                    if isinstance(target, ast.Name):
-                        self.env.pop(target.id, None)
-                    else:
-                        if isinstance(target, ast.Subscript):
-                            self.sink("test", self.evaluate(target.slice), target)
-                        self.clobber_target(target)
+                    self.delete(target)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                self.capture(node)
+                self.env[node.name] = Opaque("nested definition", self.stamp(), node=node)
+            case ast.Import(names=names):
+                for alias in names:
+                    path = alias.name if alias.asname else alias.name.split(".")[0]
+                    self.env[alias.asname or path] = Global(path)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                for alias in names:
+                    self.env[alias.asname or alias.name] = Global(f"{'.' * level}{module or ''}.{alias.name}")
+            case _:
+                return False
+        return True
+
+    def compound(self, node: ast.stmt) -> bool:
+        """Walk a loop, `with` or `try`; False if control never falls off its end."""
+        match node:
             case (
                 ast.For(target=target, iter=iterator, body=body, orelse=orelse)
                 | ast.AsyncFor(target=target, iter=iterator, body=body, orelse=orelse)
             ):
-                source = self.evaluate(iterator)
-                self.enclosed("for", body, [target], source, orelse)
+                return self.enclosed("for", body, [target], self.evaluate(iterator), orelse)
             case ast.While(test=test, body=body, orelse=orelse):
                 self.forget([*body, ast.Expr(test)])
                 self.sink("test", self.evaluate(test), node)
-                self.enclosed("while", body, [], None, orelse)
+                return self.enclosed("while", body, [], None, orelse)
             case ast.With(items=items, body=body) | ast.AsyncWith(items=items, body=body):
                 contexts = [self.evaluate(item.context_expr) for item in items]
                 targets = [item.optional_vars for item in items if item.optional_vars is not None]
@@ -118,26 +144,7 @@ class _Walker(Expressions):
                 for handler in handlers:
                     self.enclosed("try", handler.body, [], None, [])
                 return self.block(finalbody)
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                self.capture(node)
-                self.env[node.name] = Opaque("nested definition", self.stamp(), node=node)
-            case ast.Import(names=names):
-                for alias in names:
-                    self.env[alias.asname or alias.name.split(".")[0]] = Global(
-                        alias.name if alias.asname else alias.name.split(".")[0]
-                    )
-            case ast.ImportFrom(module=module, names=names, level=level):
-                for alias in names:
-                    self.env[alias.asname or alias.name] = Global(f"{'.' * level}{module or ''}.{alias.name}")
-            case ast.Global(names=names) | ast.Nonlocal(names=names):
-                self.captured.update(names)
-            case ast.Pass():
-                pass
-            case _:
-                self.returns_enclosed |= any(isinstance(child, ast.Return) for child in ast.walk(node))
-                self.sink("opaque statement", self.opaque(type(node).__name__, node, *self.read_names(node)), node)
-                self.forget([node])
-        return True
+        raise TypeError(f"{type(node).__name__} is no compound statement")
 
     def branch(self, node: ast.If) -> bool:
         test = self.evaluate(node.test)
