@@ -71,7 +71,7 @@ class Expressions(Bindings):
                 return self.logic("and" if isinstance(op, ast.And) else "or", values, node)
             case ast.Subscript(value=base, slice=index):
                 owner, position = self.evaluate(base), self.evaluate(index)
-                return _item(owner, position) or Index(owner, position, node=node)
+                return item_at(owner, position) or Index(owner, position, node=node)
             case ast.Slice(lower=lower, upper=upper, step=step):
                 ends = [self.evaluate(end) if end is not None else None for end in (lower, upper, step)]
                 return Slice(*ends, node=node)
@@ -181,12 +181,11 @@ class Expressions(Bindings):
                 for position, element in enumerate(elements):
                     if isinstance(element, ast.Starred):
                         self.assign(element.value, self.opaque("starred target", element, value))
-                    elif isinstance(value, Sequence) and not starred and len(value.items) == len(elements):
-                        self.assign(element, value.items[position])
                     elif starred:
                         self.assign(element, self.opaque("starred target", element, value))
                     else:
-                        self.assign(element, Index(value, Const(position), node=element))
+                        at = Const(position)
+                        self.assign(element, item_at(value, at) or Index(value, at, node=element))
             case ast.Attribute(value=base, attr=name):
                 place = Attr(self.evaluate(base), name, node=target)
                 if _is_move_of(value, place):
@@ -265,12 +264,13 @@ def _is_move_of(value: Value, place: Attr) -> bool:
     return False
 
 
-def _item(owner: Value, position: Value) -> Value | None:
-    """The item of a display at a constant position."""
-    if not isinstance(owner, Sequence) or not isinstance(position, Const) or type(position.value) is not int:
+def item_at(owner: Value, position: Value) -> Value | None:
+    """The item of a tuple or list display at a constant position; None where a starred one may move what follows."""
+    if not isinstance(owner, Sequence) or owner.kind == "set" or _has_star(owner):
         return None
-    inside = -len(owner.items) <= position.value < len(owner.items)
-    return owner.items[position.value] if inside and not _has_star(owner) else None
+    if not isinstance(position, Const) or type(position.value) is not int:
+        return None
+    return owner.items[position.value] if -len(owner.items) <= position.value < len(owner.items) else None
 
 
 def _has_star(sequence: Sequence) -> bool:
