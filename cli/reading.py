@@ -45,8 +45,6 @@ def scanned(
             report = pipeline.scan(source, jobs=jobs, cache=cache, progress=progress, models=chosen)
     except SourceError as error:
         raise Refused(str(error)) from error
-    if cache is not None:
-        cache.save()
     return report
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fusegen.codegen.expressions import item_at
 from fusegen.codegen.logit_ops import LOGIT_OPS
 from fusegen.codegen.logit_ops.step import Refusal, Step
 from fusegen.codegen.reading import HeadRead, Reading, is_static
@@ -25,7 +26,6 @@ from fusegen.codegen.values import (
     Opaque,
     Param,
     Select,
-    Sequence,
     Store,
     Value,
     describe,
@@ -87,10 +87,9 @@ def _look_through(value: Value, reading: Reading) -> Value | None:
     match value:
         case Call():
             return reading.inside(value)
-        case Index(Call() as call, Const(int(position))):
+        case Index(Call() as call, position):
             result = reading.inside(call)
-            if isinstance(result, Sequence) and -len(result.items) <= position < len(result.items):
-                return result.items[position]
+            return item_at(result, position) if result is not None else None
     return None
 
 

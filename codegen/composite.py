@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fusegen.codegen.bindings import Trace
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.findings import Analysis, Found
 from fusegen.codegen.losses import Loss
@@ -21,7 +22,6 @@ from fusegen.codegen.members import Criterion, InFile, Plain
 from fusegen.codegen.operands import Unwritable, is_module_path
 from fusegen.codegen.reading import Reading, transposed
 from fusegen.codegen.statements import function_names, mentioned_names
-from fusegen.codegen.trace import Trace
 from fusegen.codegen.values import (
     Attr,
     Binary,

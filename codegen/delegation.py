@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fusegen.codegen.bindings import Trace
 from fusegen.codegen.reading import Reading
-from fusegen.codegen.trace import Trace
 from fusegen.codegen.values import Attr, Call, Const, Index, Param, Select, Self, Value, is_none
 from fusegen.codegen.vocabulary import CLASSIFIER
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import ast
 
 from fusegen.codegen.arguments import VocabularyCall
+from fusegen.codegen.bindings import Trace
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.operands import is_module_path
 from fusegen.codegen.storage import roots
-from fusegen.codegen.trace import Trace
 from fusegen.codegen.values import Attr, Call, Global, Index, Opaque, Param, Self, Value, describe
 
 _DEEPEST = 4

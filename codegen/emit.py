@@ -18,7 +18,7 @@ from fusegen.codegen.pipeline import bug, read_all, read_path, report_on
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.records import Failure, FileReport, ScanReport, Site, file_report_from_json
 from fusegen.codegen.selection import Selection
-from fusegen.codegen.sources import Source
+from fusegen.codegen.sources import Readable, Source
 
 if TYPE_CHECKING:
     from fusegen.codegen.cache import Cache
@@ -121,7 +121,7 @@ def emit(
     Raises:
         UnknownTerm: `selection` names a class that has no site.
     """
-    read = _Emitter(version, layout, selection)
+    read = FileEmitter(version, layout, selection)
     outcomes = read_all(read, source, jobs=jobs, cache=cache, progress=progress, models=models)
     selection.check(_report(source, outcomes, whole=not models))
     outcomes = tuple(_narrowed(outcome, selection) for outcome in outcomes)
@@ -156,14 +156,17 @@ def _with(report: FileReport, failure: Failure) -> FileReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Emitter:
-    """What a worker process does with one path."""
+class FileEmitter:
+    """What `emit` does with one modeling file, in whatever process: `FileEmitter("1.0")(source, path, mapping)`.
+
+    `version` is fusegen's own; `mapping` is that of `loss_mapping`.
+    """
 
     version: str
-    layout: str
-    selection: Selection
+    layout: str = CLASS
+    selection: Selection = EVERYTHING
 
-    def __call__(self, source: Source, path: str, mapping: dict[str, str]) -> FileOutcome:
+    def __call__(self, source: Readable, path: str, mapping: dict[str, str]) -> FileOutcome:
         report, matches, index, content = read_path(source, path, mapping)
         planned: list[tuple[Plan, FunctionBlock]] = []
         refused: list[NotEmitted] = []
@@ -187,7 +190,7 @@ class _Emitter:
 
     def _text(
         self,
-        source: Source,
+        source: Readable,
         index: FileIndex,
         planned: list[tuple[Plan, FunctionBlock]],
         content: bytes,

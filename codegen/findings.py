@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fusegen.codegen.bindings import CallRecord, Trace
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.losses import Loss
 from fusegen.codegen.reading import Reading
-from fusegen.codegen.trace import CallRecord, Trace
 
 
 @dataclass(frozen=True, slots=True)

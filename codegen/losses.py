@@ -31,7 +31,6 @@ DEFAULT_MAPPING = {
 _KINDS = {"ForCausalLMLoss": "causal", "ForMaskedLMLoss": "masked"}
 _STOCK_PARAMETERS = ("logits", "labels", "vocab_size", "num_items_in_batch", "ignore_index")
 _CRITERION_PARAMETERS = ("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing")
-_FUNCTIONAL = {"torch.nn.functional.cross_entropy"}
 
 
 @dataclass(frozen=True, slots=True)

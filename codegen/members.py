@@ -13,8 +13,9 @@ import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
+from fusegen.codegen.bindings import Trace
 from fusegen.codegen.index import FileIndex
-from fusegen.codegen.trace import Trace, trace
+from fusegen.codegen.trace import trace
 from fusegen.codegen.values import (
     Attr,
     Binary,

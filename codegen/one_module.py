@@ -2,21 +2,17 @@
 
     emit_module("transformers_modules.acme.modeling_acme", source, ...)   ->  the text of its fused forwards
 
-It takes the way of `emit`, file by file; nothing is written.
+It takes the way of `emit` for one file; nothing is written, and no report on it is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from fusegen.codegen.emit import emit
-from fusegen.codegen.layouts import CLASS, generated_path
+from fusegen.codegen.emit import FileEmitter
+from fusegen.codegen.losses import loss_mapping
 from fusegen.codegen.manifest import not_emitted_entry
-from fusegen.codegen.records import REJECT, Failure, Site, SourceFile
-
-LOSSES = "loss/loss_utils.py"
+from fusegen.codegen.records import REJECT, Failure, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,46 +48,31 @@ def emit_module(
     """
     package, inside = name.split(".", 1) if "." in name else ("", name)
     path = f"{inside.replace('.', '/')}.py"
-    losses = {LOSSES: loss_utils} if loss_utils is not None else {}
-    emission = emit(_ModuleSource(package, source_version, path, {**losses, path: content}), version, jobs=1)
-    places = {site.id: site for site in emission.report.sites}
+    outcome = FileEmitter(version)(_OneFile(package, source_version, path, content), path, loss_mapping(loss_utils))
+    places = {site.id: site for site in outcome.report.sites}
     not_emitted = [
         Unmatched(places[each.site].class_name, places[each.site].method, each.code, not_emitted_entry(each)["reason"])
-        for each in emission.not_emitted
+        for each in outcome.not_emitted
     ]
     rejected = [
         Unmatched(site.class_name, site.method, site.code or "", site.reason or "")
-        for site in emission.report.sites
+        for site in outcome.report.sites
         if site.verdict == REJECT
     ]
-    text = emission.files.get(generated_path(CLASS, path))
-    return ModuleEmission(text, emission.emitted, (*rejected, *not_emitted), emission.failures)
+    return ModuleEmission(outcome.text, outcome.sites, (*rejected, *not_emitted), outcome.failures)
 
 
 @dataclass(frozen=True, slots=True)
-class _ModuleSource:
-    """A source of one modeling file, and of what says what its losses are."""
+class _OneFile:
+    """A package of which one file is known, which this Python has imported."""
 
     package: str
     version: str | None
     path: str
-    contents: Mapping[str, bytes]
-
-    @property
-    def location(self) -> Path:
-        return Path(self.path)
-
-    def paths(self) -> tuple[str, ...]:
-        return (self.path,)
-
-    def left_out(self) -> tuple[str, ...]:
-        return ()
-
-    def problems(self) -> tuple[Failure, ...]:
-        return ()
+    content: bytes
 
     def read(self, path: str) -> bytes | None:
-        return self.contents.get(path)
+        return self.content if path == self.path else None
 
-    def files(self) -> Iterator[SourceFile]:
-        yield SourceFile(self.path, self.contents[self.path])
+    def is_compiled(self, path: str) -> bool:
+        return True

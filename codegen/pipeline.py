@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from fusegen.codegen import byte_code
 from fusegen.codegen.decoding import decode
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions import linear_cross_entropy
@@ -26,7 +27,7 @@ from fusegen.codegen.records import MATCH, Aside, Failure, FileReport, ScanRepor
 
 if TYPE_CHECKING:
     from fusegen.codegen.cache import Cache
-    from fusegen.codegen.sources import Source
+    from fusegen.codegen.sources import Readable, Source
 
 # A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
 RULES_VERSION = "5"
@@ -95,7 +96,8 @@ def read_all(
     found: dict[str, Result] = {}
     digests: dict[str, str] = {}
     if cache is not None:
-        salt = repr(sorted(mapping.items())).encode()
+        # In what is published, less may have been looked at.
+        salt = repr((source.published, sorted(mapping.items()))).encode()
         for path in paths:
             content = _content(source, path)
             if content is not None:
@@ -153,19 +155,25 @@ def _read_chunk(
 
 
 def _read_path(source: Source, path: str, mapping: dict[str, str]) -> FileReport:
-    return read_path(source, path, mapping)[0]
+    return read_path(source, path, mapping, whole=not source.published)[0]
 
 
 def read_path(
-    source: Source, path: str, mapping: dict[str, str]
+    source: Readable, path: str, mapping: dict[str, str], *, whole: bool = True
 ) -> tuple[FileReport, list[tuple[Site, Analysis]], FileIndex | None, bytes]:
-    """`read_index` of a file of the source, and its bytes; what cannot be read is a failure in the report."""
+    """`read_index` of a file of the source, and its bytes; what cannot be read is a failure in the report.
+
+    Without `whole`, errors of syntax are found in the functions that are read, not in the rest of the file.
+    """
     content: bytes | None = None
     try:
         content = source.read(path)
         if content is None:
             raise FileNotFoundError("the file vanished while it was scanned, or is a link to nothing")
-        return (*read_index(path, decode(content), mapping), content)
+        text = decode(content)
+        if whole and not source.is_compiled(path):
+            byte_code.parse(text)
+        return (*read_index(path, text, mapping), content)
     except SyntaxError as error:
         failure = Failure(path, error.lineno or 0, f"not Python: {error.msg}")
     except (RecursionError, MemoryError):

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fusegen.codegen.bindings import Trace
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.members import InFile, Linear, Plain, Scope, Tensor, is_config
-from fusegen.codegen.trace import Trace, trace
+from fusegen.codegen.trace import trace
 from fusegen.codegen.values import (
     Attr,
     Binary,
@@ -102,7 +103,7 @@ class Reading:
 
     def _read_head(self, value: Value) -> HeadRead | None:
         match value:
-            case Call(_, (Starred(), *_), _):
+            case Call() if _is_spread(value):
                 return None
             case Call(Attr() | Index() as place, (hidden,), ()) if (linear := self._linear_at(place)) is not None:
                 return HeadRead(value, render(place), hidden, linear.rows, linear.bias)
@@ -278,6 +279,11 @@ def _is_harmless(decorator: ast.expr) -> bool:
     """Whether a decorator leaves what a function computes, and its gradient, as they are."""
     function = decorator.func if isinstance(decorator, ast.Call) else decorator
     return _HARMLESS_DECORATORS.fullmatch(ast.unparse(function)) is not None
+
+
+def _is_spread(call: Call) -> bool:
+    """Whether a `*` or `**` hides which argument is which."""
+    return any(isinstance(argument, Starred) for argument in call.args) or None in dict(call.keywords)
 
 
 def _flows_from(value: Value) -> Iterator[Value]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fusegen.codegen.byte_code import is_compiled
 from fusegen.codegen.decoding import MAX_FILE_BYTES
 from fusegen.codegen.listing import MODELING, modeling_files_below
 from fusegen.codegen.records import Failure, SourceFile
@@ -32,8 +33,8 @@ class SourceError(OSError):
     """A source, or a file of it, that cannot be read: says what was wrong, where, and what to do about it."""
 
 
-class Source(Protocol):
-    """A transformers tree that can be read file by file."""
+class Readable(Protocol):
+    """Files of one version of a package."""
 
     @property
     def package(self) -> str: ...
@@ -41,9 +42,26 @@ class Source(Protocol):
     @property
     def version(self) -> str | None: ...
 
+    def read(self, path: str) -> bytes | None:
+        """The bytes of one file of the package, or None if there is no such file. Raises `SourceError`."""
+        ...
+
+    def is_compiled(self, path: str) -> bool:
+        """Whether this Python is known to have compiled the file as it is now: then it has no syntax error."""
+        ...
+
+
+class Source(Readable, Protocol):
+    """A transformers tree that can be read file by file."""
+
     @property
     def location(self) -> Path:
         """The package directory or the archive."""
+        ...
+
+    @property
+    def published(self) -> bool:
+        """Whether the tree is one that somebody has built or committed, in which no file is being edited."""
         ...
 
     def paths(self) -> tuple[str, ...]:
@@ -56,10 +74,6 @@ class Source(Protocol):
 
     def problems(self) -> tuple[Failure, ...]:
         """What keeps modeling files from being found: a folder that cannot be listed, a link in a circle, ..."""
-        ...
-
-    def read(self, path: str) -> bytes | None:
-        """The bytes of one file of the package, or None if there is no such file. Raises `SourceError`."""
         ...
 
     def files(self) -> Iterator[SourceFile]:
@@ -75,6 +89,13 @@ class Tree:
 
     def read(self, path: str) -> bytes | None:
         raise NotImplementedError
+
+    def is_compiled(self, path: str) -> bool:
+        return False
+
+    @property
+    def published(self) -> bool:
+        return True
 
     @property
     def package(self) -> str:
@@ -113,6 +134,13 @@ class DirectorySource(Tree):
         if self.known_version is not None:
             return self.known_version
         return written_version(self.read("__init__.py")) or _dist_info_version(self.root)
+
+    @property
+    def published(self) -> bool:
+        return False
+
+    def is_compiled(self, path: str) -> bool:
+        return is_compiled(self.root / path)
 
     def _names(self) -> tuple[str, ...]:
         return self._listing()[0]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
+from fusegen.codegen.bindings import Trace
 from fusegen.codegen.chain import Chain, peel
+from fusegen.codegen.expressions import item_at
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.reading import Reading, is_static
 from fusegen.codegen.records import Use
 from fusegen.codegen.storage import is_output_class
-from fusegen.codegen.trace import Trace
 from fusegen.codegen.values import (
     Attr,
     Binary,
@@ -142,13 +143,9 @@ class _Search:
                 self.metadata(base, value)
             case Call(Attr(base, name)) if name in _METADATA_METHODS:
                 self.metadata(base, value)
-            case Index() if self._item(value) is not None:
-                item = self._item(value)
-                assert item is not None
+            case Index() if (item := self._item(value)) is not None:
                 self.visit(item, context)
-            case Call() if self._result(value) is not None:
-                result = self._result(value)
-                assert result is not None
+            case Call() if (result := self._result(value)) is not None:
                 self.visit(result, context)
             case Call(Global(path)) if context == "output" and (is_output_class(path) or path in _WRAPPERS):
                 for argument in self.arguments(value):
@@ -216,15 +213,9 @@ class _Search:
             self.uses.found.append(use)
 
     def _item(self, value: Index) -> Value | None:
-        result = self._result(value.base) if isinstance(value.base, Call) else None
-        position = getattr(value.index, "value", None)
-        if (
-            isinstance(result, Sequence)
-            and type(position) is int
-            and -len(result.items) <= position < len(result.items)
-        ):
-            return result.items[position]
-        return None
+        """`self.helper(logits)[0]`: what the helper returns there."""
+        result = self._result(value.base)
+        return item_at(result, value.index) if result is not None else None
 
     def _result(self, value: Value) -> Value | None:
         walked = self.reading.inlined.get(value) if isinstance(value, Call) else None

@@ -10,16 +10,16 @@ names the generated tree; by default that is the one that comes with fusegen.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
 OPTION = "--fusegen-parity"
-_RUN = "from fusegen.cli import main; main()"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,8 +30,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("fusegen_generated", "the generated tree, relative to this file", type="string", default="")
 
 
+@pytest.fixture(scope="session")
+def fused_parity_process() -> Iterator[Executor]:
+    """A process that loads torch and transformers once for all tests and patches nothing: each class gets another."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        yield process
+
+
 @pytest.fixture
-def fused_parity(request: pytest.FixtureRequest) -> Callable[[type], None]:
+def fused_parity(request: pytest.FixtureRequest, fused_parity_process: Executor) -> Callable[[type], None]:
     """`fused_parity(model_class)` fails the test if the class's fused forward differs from the original's.
 
     The comparison has a process of its own, so that what this one has patched or imported does not matter.
@@ -40,7 +50,10 @@ def fused_parity(request: pytest.FixtureRequest) -> Callable[[type], None]:
         pytest.skip(f"needs {OPTION}")
 
     def check(model_class: type) -> None:
-        report = _report(_generated(request.config), _id(model_class), request.config.getoption("--fusegen-checks"))
+        generated, checks = _generated(request.config), request.config.getoption("--fusegen-checks")
+        report = fused_parity_process.submit(_report, generated, _id(model_class), checks).result()
+        if isinstance(report, str):
+            pytest.fail(report, pytrace=False)
         (result,) = report["classes"]
         if result["outcome"] != "verified":
             pytest.fail(_explained(result), pytrace=False)
@@ -60,12 +73,18 @@ def _generated(config: pytest.Config) -> Path:
     return config.rootpath / written if written else Path(__file__).parents[1] / "generated"
 
 
-def _report(generated: Path, name: str, checks: str) -> dict[str, Any]:
-    command = [sys.executable, "-c", _RUN, "verify", name, "--generated", str(generated), "--checks", checks]
-    done = subprocess.run([*command, "--format", "json", "--quiet"], capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1) or not done.stdout:
-        pytest.fail(done.stderr.strip() or f"fusegen verify ended with {done.returncode}", pytrace=False)
-    report: dict[str, Any] = json.loads(done.stdout)
+def _report(generated: Path, name: str, checks: str) -> dict[str, Any] | str:
+    """What `fusegen verify` reports of a class, as JSON; a string says why it cannot be verified."""
+    from fusegen.verify.rendering import render
+    from fusegen.verify.targets import read_targets
+
+    try:
+        targets = read_targets(generated, (name,))
+    except (OSError, LookupError, ValueError) as error:
+        return str(error)
+    from fusegen.verify.verification import verify
+
+    report: dict[str, Any] = json.loads(render(verify(targets, generated, checks=checks), "json", 0))
     return report
 
 

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from fusegen.codegen.alignment import alignment
+from fusegen.codegen.bindings import CallRecord, Trace
 from fusegen.codegen.chain import Chain, peel
 from fusegen.codegen.delegation import delegation
 from fusegen.codegen.describe import sources_of, vocabulary_loss
@@ -23,7 +24,7 @@ from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Aside, Site
 from fusegen.codegen.signature import parameters
 from fusegen.codegen.storage import is_output_class
-from fusegen.codegen.trace import CallRecord, Trace, trace
+from fusegen.codegen.trace import trace
 from fusegen.codegen.uses import Uses, find_uses
 from fusegen.codegen.values import (
     Attr,

@@ -19,8 +19,6 @@ from fusegen.codegen.values import (
     describe,
 )
 
-_EVERYTHING = Slice(None, None, None)
-
 
 def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
     match value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import py_compile
 import struct
 import tarfile
 import zipfile
@@ -19,6 +20,8 @@ from fusegen.cli import cli
 from fusegen.codegen import archives, pipeline
 from fusegen.codegen.archives import ArchiveError, open_archive
 from fusegen.codegen.decoding import MAX_FILE_BYTES, decode
+from fusegen.codegen.emit import emit
+from fusegen.codegen.layouts import LAYOUTS
 from fusegen.codegen.records import ScanReport
 from fusegen.codegen.sources import SourceError, open_source
 
@@ -74,6 +77,55 @@ class TestText:
         assert message in failures[BIRD][1]
         assert report.count("match") == 2
         assert run("scan", "--source", tree).exit_code == 0
+
+    @pytest.mark.parametrize("wrong", [")", "def f(self)", "'", "lambda", "   pass", "nonlocal x"])
+    def test_an_error_on_any_line_is_said(self, tree: Path, wrong: str) -> None:
+        """Half of the lines stand in a class that holds no site, where the reader of functions never looks."""
+        lines = (tree / LLAMA).read_text().split("\n")
+        for number in range(len(lines)):
+            text = "\n".join([*lines[:number], wrong, *lines[number:]])
+            (tree / LLAMA).write_text(text)
+            try:
+                compile(text, LLAMA, "exec")
+                expected = {}
+            except SyntaxError as error:
+                expected = {LLAMA: (error.lineno, f"not Python: {error.msg}")}
+            assert scanned(tree)[1] == expected
+
+    def test_byte_code_proves_a_file_until_it_changes(self, tree: Path) -> None:
+        file = tree / LLAMA
+        source = open_source(str(tree))
+        assert not source.is_compiled(LLAMA)
+        code = Path(py_compile.compile(str(file), doraise=True) or "")
+        assert source.is_compiled(LLAMA)
+        for_this_python = code.read_bytes()
+        code.write_bytes(b"\0\0\r\n" + for_this_python[4:])
+        assert not source.is_compiled(LLAMA)
+        code.write_bytes(for_this_python)
+        assert source.is_compiled(LLAMA)
+        file.write_text(file.read_text() + "\n\ndef broken(:\n")
+        assert not source.is_compiled(LLAMA)
+        assert scanned(tree)[1].keys() == {LLAMA}
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_nothing_is_emitted_of_a_file_with_an_error_in_an_archive(
+        self, tree: Path, tmp_path: Path, layout: str
+    ) -> None:
+        """A scan takes what was published to be Python where it does not read."""
+        text = (tree / LLAMA).read_text() + "\n\ndef broken(:\n"
+        (tree / LLAMA).write_text(text)
+        wheel = make_wheel(tree, tmp_path / "a.whl")
+        assert scanned(wheel)[0].count("match") == 2
+        emission = emit(open_source(str(wheel)), "1.0", layout=layout, jobs=1)
+        assert [site.model for site in emission.emitted] == ["gemma"]
+        (failure,) = emission.failures
+        assert (failure.file, failure.line, failure.internal) == (LLAMA, text.count("\n"), False)
+
+    def test_what_an_archive_was_taken_for_is_not_taken_from_the_cache(self, tree: Path, tmp_path: Path) -> None:
+        (tree / LLAMA).write_text((tree / LLAMA).read_text() + "\n\ndef broken(:\n")
+        assert LLAMA not in run("scan", "--source", make_wheel(tree, tmp_path / "a.whl")).stderr
+        for _ in range(2):
+            assert f"{LLAMA}:" in run("scan", "--source", tree).stderr
 
     @pytest.mark.parametrize(
         "prefix", ["\ufeff", "# -*- coding: utf-8 -*-\n", "# caf\u00e9\n", "\x0c\n", "# \u2028\x85\n"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -37,23 +39,35 @@ def target(generated: Path):
     return find
 
 
+@pytest.fixture(scope="session")
+def copy_models(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Collection[str]], Path]:
+    """`copy_models({"opt"})`: a tree of these models alone, with no verdict; a small one is installed at once."""
+
+    def copied(models: Collection[str]) -> Path:
+        folder = tmp_path_factory.mktemp("generated") / "tree"
+        for model in models:
+            shutil.copytree(generated / model, folder / model, ignore=shutil.ignore_patterns("__pycache__"))
+        manifest = read_manifest(generated)
+        manifest["classes"] = [entry for entry in manifest["classes"] if entry["model"] in models]
+        for entry in manifest["classes"]:
+            entry.pop("verified", None)
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        return folder
+
+    return copied
+
+
 @pytest.fixture
-def tree(generated: Path, tmp_path: Path) -> Path:
+def tree(copy_models: Callable[[Collection[str]], Path]) -> Path:
     """A copy of three models of the tree: a right OPT, a GPT-2 that is wrong, a Phi that is never fused."""
+    folder = copy_models({"opt", "gpt2", "phi"})
     edits = {
-        "opt": ("", ""),
         "gpt2": ("\n                hidden_states,\n", "\n                2 * hidden_states,\n"),
         "phi": ("if fusible(", "if labels is None and fusible("),
     }
-    copied = tmp_path / "tree"
     for model, (text, other) in edits.items():
-        (copied / model).mkdir(parents=True)
-        for path in (generated / model).glob("*.py"):
-            content = path.read_text(encoding="utf-8")
-            assert text in content or not content
-            (copied / model / path.name).write_text(content.replace(text, other) if text else content)
-    manifest = json.loads((generated / "manifest.json").read_text(encoding="utf-8"))
-    for entry in manifest["classes"]:
-        entry.pop("verified", None)
-    (copied / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return copied
+        path = folder / model / f"modeling_{model}.py"
+        content = path.read_text(encoding="utf-8")
+        assert text in content
+        path.write_text(content.replace(text, other), encoding="utf-8")
+    return folder

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
-RUN = "from fusegen.cli import main; main()"
+from fusegen.cli import cli
 
 
-def verify(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", RUN, "verify", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+def verify(*arguments: object) -> Result:
+    """The command, run in this process, which has imported torch already: a class has a process of its own anyway."""
+    return CliRunner().invoke(cli, ["verify", *map(str, arguments)])
 
 
 def entries(tree: Path) -> dict[str, dict]:
@@ -23,7 +22,7 @@ def entries(tree: Path) -> dict[str, dict]:
 
 def test_a_right_forward_is_verified_and_recorded(tree: Path) -> None:
     done = verify("opt", "--generated", tree, "--record", "--format", "json")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.exit_code == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     assert report["summary"]["verified"] == 1
     (result,) = report["classes"]
@@ -42,7 +41,7 @@ def test_a_wrong_forward_is_shown_with_numbers_and_lines_and_loses_its_verdict(t
         entry["verified"] = {"version": "0", "checks": {}}
     (tree / "manifest.json").write_text(json.dumps(manifest))
     done = verify("GPT2LMHeadModel", "phi.PhiForCausalLM", "--generated", tree, "--record")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "2 classes: 1 different, 1 not fused" in done.stdout
     assert "some ignored: different" in done.stdout
     assert "original  " in done.stdout
@@ -57,7 +56,7 @@ def test_what_cannot_be_installed_cannot_be_verified(tree: Path, layout: str) ->
     manifest = json.loads((tree / "manifest.json").read_text())
     (tree / "manifest.json").write_text(json.dumps(manifest | {"layout": layout}))
     done = verify("opt", "--generated", tree)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert done.stderr == f"Error: {tree} is of --layout {layout}, and only what can be installed is verified.\n"
 
 
@@ -69,8 +68,11 @@ def test_what_cannot_be_installed_cannot_be_verified(tree: Path, layout: str) ->
         (["--generated", "none"], "none has no manifest.json. Write it with 'fusegen emit --out none'."),
     ],
 )
-def test_unusable_input_is_refused_in_one_line(arguments: list[str], message: str, generated: Path) -> None:
-    done = verify(*arguments, cwd=generated.parent)
-    assert done.returncode == 2
+def test_unusable_input_is_refused_in_one_line(
+    arguments: list[str], message: str, generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(generated.parent)
+    done = verify(*arguments)
+    assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

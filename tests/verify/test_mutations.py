@@ -18,7 +18,7 @@ PAIRS = [(mutation, name) for mutation in MUTATIONS for name in mutation.classes
 
 
 @pytest.fixture(scope="module")
-def results(generated: Path) -> dict[str, ClassResult]:
+def results(generated: Path, copy_models) -> dict[str, ClassResult]:
     """What comes of each class without a mutation, and of each mutation on each of its classes."""
     from fusegen.verify.targets import read_targets
 
@@ -31,8 +31,9 @@ def results(generated: Path) -> dict[str, ClassResult]:
     load_shared()
     names = sorted({name for _, name in PAIRS})
     targets = {name: read_targets(generated, (name,))[0] for name in names}
-    tasks = [Task(targets[name], generated, QUICK) for name in names]
-    tasks += [Task(targets[name], generated, QUICK, breakage=mutation) for mutation, name in PAIRS]
+    tree = copy_models({each.model for each in targets.values()})
+    tasks = [Task(targets[name], tree, QUICK) for name in names]
+    tasks += [Task(targets[name], tree, QUICK, breakage=mutation) for mutation, name in PAIRS]
     return dict(in_own_processes(verified, tasks, timeout=120, name=key))
 
 

@@ -22,7 +22,7 @@ def test_each_task_has_its_own_process_and_none_takes_another_down() -> None:
     seen = []
     results = list(
         in_own_processes(
-            _task, range(5), jobs=2, timeout=2, name=str, progress=lambda done, total, names: seen.append((done, names))
+            _task, range(5), jobs=2, timeout=1, name=str, progress=lambda done, total, names: seen.append((done, names))
         )
     )
     reasons = {died.task: died.reason for died in results if isinstance(died, Died)}

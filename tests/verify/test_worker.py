@@ -25,8 +25,8 @@ def _verified_after_an_install(task: Task) -> ClassResult:
     return verify_class(task)
 
 
-def test_a_forward_that_was_patched_before_is_no_original(target, generated: Path) -> None:
-    task = Task(target("LlamaForCausalLM"), generated, (PLAIN_CASE,))
+def test_a_forward_that_was_patched_before_is_no_original(target, tree: Path) -> None:
+    task = Task(target("OPTForCausalLM"), tree, (PLAIN_CASE,))
     (result,) = in_own_processes(_verified_after_an_install, [task], timeout=120, name=str)
     assert result.outcome == FAILED
     assert result.reason == "its forward had been patched before the comparison began"
