@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fusegen.codegen.sources import Readable, Source
 
 # A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
-RULES_VERSION = "5"
+RULES_VERSION = "6"
 
 # Labels as an argument of a call: `labels=labels`, `f(logits, labels)`.
 _HANDED = re.compile(r"labels=(?!None\b)|[(,]\s*(?:\w+_)?labels\s*[,)]")
