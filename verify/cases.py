@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fusegen.runtime import reasons
-from fusegen.verify.tiny_inputs import IGNORED
+from fusegen.verify.media import IGNORED
 
 Inputs = dict[str, Any]
 PLAIN = "plain"
@@ -31,6 +31,7 @@ class Case:
 
     Attributes:
         edit: makes the inputs from those of the plain step.
+        first_row: the inputs are those of the batch's first row alone.
         build: which model: plain, with its optional knobs off, or with tying flipped.
         weights: dtype of the weights and of floating inputs.
         autocast: dtype of an autocast region around the call.
@@ -41,6 +42,7 @@ class Case:
     name: str
     core: bool = True
     edit: Callable[[Inputs], Inputs | None] = _as_it_is
+    first_row: bool = False
     build: str = PLAIN
     training: bool = True
     fuse: str | None = None
@@ -60,13 +62,6 @@ class Case:
 
 def _all_ignored(inputs: Inputs) -> Inputs | None:
     return inputs | {"labels": torch.full_like(inputs["labels"], IGNORED)} if "labels" in inputs else None
-
-
-def _batch_of_one(inputs: Inputs) -> Inputs | None:
-    return {
-        name: value[:1] if isinstance(value, torch.Tensor) and value.dim() and len(value) == 2 else value
-        for name, value in inputs.items()
-    }
 
 
 def _shifted_by_the_caller(inputs: Inputs) -> Inputs | None:
@@ -103,7 +98,7 @@ def _as_a_tuple(inputs: Inputs) -> Inputs | None:
 CASES: tuple[Case, ...] = (
     Case("some ignored"),
     Case("all ignored", edit=_all_ignored),
-    Case("batch of one", edit=_batch_of_one),
+    Case("batch of one", first_row=True),
     Case("shift_labels", edit=_shifted_by_the_caller),
     Case("num_items int", edit=_items(7)),
     Case("num_items tensor", edit=_items(torch.tensor(11))),

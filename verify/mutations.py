@@ -1,7 +1,7 @@
 """Deliberately wrong rewrites: each must be caught, or the checks prove nothing.
 
 A mutation edits what a generated forward hands to its loss, as if the generator had written it so; the auxiliary
-loss is dropped where the forward takes it from.
+loss is dropped where the forward takes it from, and media go wrong where they enter the forward.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import nn
 
-from fusegen.verify.tiny_inputs import IGNORED
+from fusegen.verify.media import IGNORED
+from fusegen.verify.recipes import holds
 from fusegen.verify.worker import losses_of
 
 Arguments = dict[str, Any]
+Forward = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,22 @@ class DroppedAuxiliaryLoss:
     def __call__(self, module: ModuleType) -> None:
         """Breaks a generated module."""
         vars(module)["load_balancing_loss_func"] = lambda *arguments, **keywords: torch.zeros(())
+
+
+@dataclass(frozen=True, slots=True)
+class MediaMutation:
+    """A wrong way of the media into a forward, the classes to try it on, and what is done to the forward."""
+
+    name: str
+    classes: tuple[str, ...]
+    wrap: Callable[[Forward], Forward]
+
+    def __call__(self, module: ModuleType) -> None:
+        """Breaks the forward that a generated module has given to its class."""
+        for each in list(vars(module).values()):
+            if inspect.isclass(each) and each.__module__ == module.__name__ and each.__name__ in self.classes:
+                owner: Any = each.__bases__[0]
+                owner.forward = self.wrap(owner.forward)
 
 
 def _edited(function: Callable[..., Any], edit: Callable[[Arguments], None]) -> Callable[..., Any]:
@@ -101,7 +120,31 @@ def _aligned(arguments: Arguments) -> None:
         arguments["shift_labels"] = arguments["labels"]
 
 
-MUTATIONS: tuple[Mutation | DroppedAuxiliaryLoss, ...] = (
+def _media_edited(edit: Callable[[torch.Tensor], torch.Tensor | None]) -> Callable[[Forward], Forward]:
+    media = {name for kind, names in holds().items() if kind != "text" for name in names}
+
+    def wrap(forward: Forward) -> Forward:
+        @functools.wraps(forward)
+        def wrong(self: nn.Module, **keywords: Any) -> Any:
+            return forward(self, **{name: edit(value) if name in media else value for name, value in keywords.items()})
+
+        return wrong
+
+    return wrap
+
+
+def _towers_without_gradient(forward: Forward) -> Forward:
+    @functools.wraps(forward)
+    def wrong(self: nn.Module, **keywords: Any) -> Any:
+        for name, module in self.named_modules():
+            if name.endswith("tower"):
+                module.requires_grad_(False)
+        return forward(self, **keywords)
+
+    return wrong
+
+
+MUTATIONS: tuple[Mutation | DroppedAuxiliaryLoss | MediaMutation, ...] = (
     Mutation("soft cap dropped", ("Gemma2ForCausalLM",), _without("softcap")),
     Mutation("scale inverted", ("CohereForCausalLM", "GraniteForCausalLM"), _scale_inverted),
     Mutation("shift off by one", ("LlamaForCausalLM",), _shifted_too_far),
@@ -113,4 +156,13 @@ MUTATIONS: tuple[Mutation | DroppedAuxiliaryLoss, ...] = (
     Mutation("labels aligned", ("LlamaForCausalLM", "Gemma2ForCausalLM"), _aligned),
     Mutation("accumulation divisor ignored", ("LlamaForCausalLM",), _without("num_items_in_batch")),
     DroppedAuxiliaryLoss(),
+    MediaMutation(
+        "media dropped",
+        ("LlavaForConditionalGeneration", "Qwen2AudioForConditionalGeneration"),
+        _media_edited(lambda _: None),
+    ),
+    MediaMutation(
+        "media of another row", ("LlavaForConditionalGeneration",), _media_edited(lambda media: media.flip(0))
+    ),
+    MediaMutation("towers without gradient", ("LlavaForConditionalGeneration",), _towers_without_gradient),
 )

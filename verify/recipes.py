@@ -18,14 +18,19 @@ class Recipe:
     """How one class differs from what its names say.
 
     `config`: fields, sub-configs as paths. `attributes`: set on configs that lack them. `inputs`: arguments of
-    forward. `host`: the model that holds the class, where it is none itself. `skip`: why it cannot be built.
+    forward. `media`: those beside the text, and `placeholders` how many a row has of each kind, if the model does not
+    say it. `host`: the model that holds the class, where it is none itself. `skip`: why it cannot be built.
+    `untrained`: why there are parameters that no batch trains.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    media: Mapping[str, Any] = field(default_factory=dict)
+    placeholders: Mapping[str, int] = field(default_factory=dict)
     host: str | None = None
     skip: str | None = None
+    untrained: str | None = None
 
 
 def recipe(model: str, class_name: str) -> Recipe:
@@ -33,9 +38,9 @@ def recipe(model: str, class_name: str) -> Recipe:
     data = _data()
     layers = [{"attributes": data["attributes"]}, data["models"].get(model, {}), data["classes"].get(class_name, {})]
     merged: dict[str, Any] = {}
-    for name in ("config", "attributes", "inputs"):
+    for name in ("config", "attributes", "inputs", "media", "placeholders"):
         merged[name] = {key: value for layer in layers for key, value in layer.get(name, {}).items()}
-    for name in ("host", "skip"):
+    for name in ("host", "skip", "untrained"):
         merged[name] = next((layer[name] for layer in reversed(layers) if name in layer), None)
     return Recipe(**merged)
 
@@ -58,6 +63,21 @@ def values() -> dict[str, Any]:
 def inputs() -> dict[str, Any]:
     """What an argument of forward gets, by name."""
     return _data()["inputs"]
+
+
+def holds() -> dict[str, list[str]]:
+    """What a batch holds, and the arguments of forward that show it."""
+    return _data()["holds"]
+
+
+def layouts() -> list[dict[str, Any]]:
+    """The arguments by which media enter, as tables of `holds` (the kind) and `inputs`."""
+    return _data()["layouts"]
+
+
+def marks() -> dict[str, dict[str, int]]:
+    """The arguments that mark where in the text the media stand, and the number of each kind."""
+    return _data()["marks"]
 
 
 def compiled_classes() -> frozenset[str]:

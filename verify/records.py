@@ -37,12 +37,37 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """How much of a class its comparison reaches.
+
+    Attributes:
+        batch: what the batch holds: text, image, audio, ...
+        trained: to how many parameter tensors the original gives a gradient other than zero in at least one check.
+        parameters: how many it has.
+        untrained: the outermost modules (or parameters) that get none.
+        reason: why they get none, where that is known.
+        refused: what the original raised on the media that it takes and its batch has to do without.
+    """
+
+    batch: tuple[str, ...] = ()
+    trained: int = 0
+    parameters: int = 0
+    untrained: tuple[str, ...] = ()
+    reason: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClassResult:
-    """All checks of one class. `reason` says why there are none; `lines` are the generated ones, if one differs."""
+    """All checks of one class, and their reach.
+
+    `reason` says why there are none; `lines` are the generated ones, if one differs.
+    """
 
     id: str
     outcome: str
     checks: tuple[CheckResult, ...] = ()
+    reach: Reach | None = None
     reason: str = ""
     lines: str = ""
     cpu_seconds: float = 0.0

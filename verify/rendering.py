@@ -21,11 +21,13 @@ from fusegen.verify.records import (
     VERIFIED,
     CheckResult,
     ClassResult,
+    Reach,
     VerifyReport,
 )
 
 SCHEMA_VERSION = 1
 OUTCOMES = (VERIFIED, DIFFERENT, FAILED, NOT_FUSED, NOT_BUILT, NOT_EMITTED)
+_SHOWN = 6  # modules without a gradient; json has them all
 _SIGNS = {SAME: "✓", RAISES: "raises", DIFFERENT: "✗", NOT_FUSED: "not fused", NOT_APPLICABLE: "–"}
 
 
@@ -41,17 +43,30 @@ def summary(report: VerifyReport) -> str:
     return f"transformers {report.version}, {classes}: {counts or 'none'}"
 
 
+def reached(report: VerifyReport) -> str:
+    """One line: how many of the parameters the checks train."""
+    parts = [each.reach for each in report.classes if each.reach]
+    missed = sum(bool(each.untrained) for each in parts)
+    rest = f"; -v lists what {missed} of {len(parts)} classes do not train" if missed else ""
+    return f"{sum(each.trained for each in parts)} of {sum(each.parameters for each in parts)} parameter tensors{rest}"
+
+
 def _full(report: VerifyReport, verbosity: int) -> str:
     lines = [summary(report)]
     for outcome in OUTCOMES:
         classes = [each for each in report.classes if each.outcome == outcome]
         if classes and (verbosity > 0 or outcome not in (VERIFIED, NOT_EMITTED)):
             lines += ["", outcome, *(line for each in classes for line in _class_lines(each, verbosity))]
-    return "\n".join([*lines, "", *_check_lines(report)]) + "\n"
+    without = [each for each in report.classes if each.reach and each.reach.refused]
+    if without:
+        lines += ["", "on text alone", *(f"  {each.id}: {each.reach.refused}" for each in without if each.reach)]
+    return "\n".join([*lines, "", *_check_lines(report), f"{'trained':20} {reached(report)}"]) + "\n"
 
 
 def _class_lines(result: ClassResult, verbosity: int) -> Iterator[str]:
     yield f"  {result.id}{f': {result.reason}' if result.reason else ''}"
+    if result.reach and verbosity > 0:
+        yield from _reach_lines(result.reach)
     for check in result.checks:
         if check.outcome in (DIFFERENT, NOT_FUSED) or verbosity > 1:
             yield f"    {check.check}: {check.outcome}{_numbers(check)}"
@@ -59,6 +74,14 @@ def _class_lines(result: ClassResult, verbosity: int) -> Iterator[str]:
                 yield f"      original  {check.original}"
                 yield f"      patched   {check.patched}"
     yield from (f"      {line}" for line in result.lines.split("\n") if line)
+
+
+def _reach_lines(reach: Reach) -> Iterator[str]:
+    yield f"    {', '.join(reach.batch)}; trained {reach.trained} of {reach.parameters} parameter tensors"
+    if reach.untrained:
+        shown = reach.untrained[:_SHOWN]
+        more = f" and {len(reach.untrained) - _SHOWN} more" if len(reach.untrained) > _SHOWN else ""
+        yield f"    untrained: {', '.join(shown)}{more}{f' ({reach.reason})' if reach.reason else ''}"
 
 
 def _numbers(check: CheckResult) -> str:
@@ -77,11 +100,11 @@ def _check_lines(report: VerifyReport) -> Iterator[str]:
 
 def _markdown(report: VerifyReport, verbosity: int) -> str:
     lines = [f"### fusegen verify: {summary(report)}", ""]
-    lines += [f"| class | {' | '.join(report.checks)} |", f"| --- |{' --- |' * len(report.checks)}"]
-    for each in report.classes:
-        if each.checks:
-            signs = {check.check: _SIGNS[check.outcome] for check in each.checks}
-            lines.append(f"| {each.id} | {' | '.join(signs.get(name, '–') for name in report.checks)} |")
+    lines += [
+        f"| class | batch | trained | {' | '.join(report.checks)} |",
+        f"| --- |{' --- |' * (len(report.checks) + 2)}",
+    ]
+    lines += [_row(each, report.checks) for each in report.classes if each.checks]
     others = [each for each in report.classes if not each.checks and (verbosity > 0 or each.outcome != NOT_EMITTED)]
     lines += ["", *(f"- {each.id}: {each.outcome}, {each.reason}" for each in others)]
     for each in report.classes:
@@ -92,8 +115,19 @@ def _markdown(report: VerifyReport, verbosity: int) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _row(result: ClassResult, checks: tuple[str, ...]) -> str:
+    signs = {check.check: _SIGNS[check.outcome] for check in result.checks}
+    reach = result.reach or Reach()
+    cells = (
+        ", ".join(reach.batch),
+        f"{reach.trained} of {reach.parameters}",
+        *(signs.get(name, "–") for name in checks),
+    )
+    return f"| {result.id} | {' | '.join(cells)} |"
+
+
 def document(report: VerifyReport) -> dict[str, Any]:
-    """The report as JSON data: a table class × check with the numbers."""
+    """The report as JSON data: a table class × check with the numbers, and what the checks of each class reach."""
     return {
         "schema_version": SCHEMA_VERSION,
         "transformers": report.version,

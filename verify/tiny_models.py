@@ -22,7 +22,7 @@ from fusegen.verify.knobs import turn_knobs, turn_knobs_off
 from fusegen.verify.recipes import Recipe, recipe
 from fusegen.verify.targets import Target
 from fusegen.verify.tiny_config import configs_within, tiny_config
-from fusegen.verify.tiny_inputs import tiny_inputs
+from fusegen.verify.tiny_inputs import Batch, tiny_batch
 
 LOGIT_SPREAD = 3.0
 SEED = 0
@@ -30,10 +30,16 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class TinyModel:
-    """A model in training and keyword arguments for it, labels among them."""
+    """A model in training and a batch for it. `untrained`: why there are parameters that no batch trains, if known."""
 
     model: nn.Module
-    inputs: dict[str, Any]
+    batch: Batch
+    untrained: str = ""
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Keyword arguments for the model, labels among them."""
+        return self.batch.inputs
 
 
 def tiny_model(target: Target, *, knobs: bool = True, flip_tying: bool = False) -> TinyModel:
@@ -58,9 +64,9 @@ def tiny_model(target: Target, *, knobs: bool = True, flip_tying: bool = False) 
     _randomize(model)
     owner = _owner(model, target, how)
     (turn_knobs if knobs else turn_knobs_off)(owner, target.chain)
-    inputs = tiny_inputs(model_class.forward, how)
-    _spread_logits(model, owner, target.head, inputs)
-    return TinyModel(model, inputs)
+    batch = tiny_batch(model, how)
+    _spread_logits(model, owner, target.head, batch.inputs)
+    return TinyModel(model, batch, how.untrained or "")
 
 
 def _owner(model: nn.Module, target: Target, how: Recipe) -> nn.Module:

@@ -10,7 +10,7 @@ import inspect
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from fusegen.runtime import coverage, install
 from fusegen.verify.cases import FLIPPED_TYING, KNOBS_OFF, PLAIN, Case
 from fusegen.verify.comparison import LOGITS, compare
+from fusegen.verify.reach import reach
 from fusegen.verify.recipes import compiled_classes
 from fusegen.verify.records import (
     DIFFERENT,
@@ -33,10 +34,12 @@ from fusegen.verify.records import (
     SAME,
     CheckResult,
     ClassResult,
+    Reach,
     class_outcome,
 )
 from fusegen.verify.running import Raised, Ran, raised, run
 from fusegen.verify.targets import Target
+from fusegen.verify.tiny_inputs import Batch
 from fusegen.verify.tiny_models import TinyModel, tiny_model
 
 LOSSES = "fusegen.runtime.losses"
@@ -56,11 +59,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class _Original:
-    """The original's answer to a case, and what is needed to ask the patched forward the same."""
+    """The original's answer to a case, and what is needed to ask the patched forward the same.
+
+    `remark`: in what the inputs differ from what the case asks for.
+    """
 
     answer: Ran | Raised
     reference: Ran | Raised | None
     inputs: dict[str, Any]
+    remark: str = ""
 
 
 def verify_class(task: Task) -> ClassResult:
@@ -87,7 +94,13 @@ def _verified(task: Task) -> ClassResult:
         return ClassResult(task.target.id, NOT_EMITTED, reason="the original builds and trains")
     calls = _patched(task)
     checks = tuple(_check(case, originals[case.name], builds, calls, task) for case in cases)
-    return ClassResult(task.target.id, class_outcome(checks), checks)
+    return ClassResult(task.target.id, class_outcome(checks), checks, _reach(builds[PLAIN], originals.values()))
+
+
+def _reach(plain: TinyModel | Raised, originals: Iterable[_Original | str]) -> Reach:
+    assert isinstance(plain, TinyModel)
+    answers = (each.answer for each in originals if isinstance(each, _Original))
+    return reach(plain, [answer for answer in answers if isinstance(answer, Ran)])
 
 
 def _trouble(case: Case, first: _Original | str, plain: TinyModel | Raised, repeat: bool) -> str | None:
@@ -139,13 +152,27 @@ def _original(case: Case, task: Task, builds: _Builds) -> _Original | str:
         return f"cannot be built so: {tiny}"
     if case.checkpointing and not getattr(tiny.model, "supports_gradient_checkpointing", False):
         return "the original has no gradient checkpointing"
-    inputs = case.edit(dict(tiny.inputs))
-    if inputs is None or (case.smoothing and "labels" not in inputs):
+    inputs = _inputs(case, tiny.batch)
+    if inputs is None:
         return "the forward takes no labels of that name and shape"
     answer = run(case, tiny.model, inputs)
+    text = _inputs(case, tiny.batch.text) if isinstance(answer, Raised) and tiny.batch.text else None
+    if text is not None and isinstance(again := run(case, tiny.model, text), Ran):
+        return _answered(case, task, tiny, again, text, remark=f"on text alone, for with media {answer}")
+    return _answered(case, task, tiny, answer, inputs)
+
+
+def _inputs(case: Case, batch: Batch) -> dict[str, Any] | None:
+    inputs = case.edit(dict(batch.first_row if case.first_row else batch.inputs))
+    return None if inputs is None or (case.smoothing and "labels" not in inputs) else inputs
+
+
+def _answered(
+    case: Case, task: Task, tiny: TinyModel, answer: Ran | Raised, inputs: dict[str, Any], remark: str = ""
+) -> _Original:
     finer = torch.float64 if case.precision == torch.float32 else torch.float32
     wanted = isinstance(answer, Ran) and (task.references or finer == torch.float32)
-    return _Original(answer, run(case, tiny.model, inputs, finer) if wanted else None, inputs)
+    return _Original(answer, run(case, tiny.model, inputs, finer) if wanted else None, inputs, remark)
 
 
 def _patched(task: Task) -> list[str]:
@@ -189,7 +216,7 @@ def _check(case: Case, original: _Original | str, builds: _Builds, calls: list[s
     before, counted = len(calls), dict(_coverage(task.target))
     patched = run(case, tiny.model, original.inputs)
     ran = len(calls) > before or (case.compiled and _left_logits_out(original.answer, patched))
-    result = compare(case, original.answer, patched, original.reference, ran)
+    result = replace(compare(case, original.answer, patched, original.reference, ran), detail=original.remark)
     if result.outcome != SAME or ran == case.fused:
         return result
     if not case.fused:

@@ -12,6 +12,7 @@ from fusegen.verify.cases import CASES
 from fusegen.verify.pool import in_own_processes
 from fusegen.verify.records import FAILED, ClassResult
 from fusegen.verify.running import Ran, run
+from fusegen.verify.tiny_inputs import Batch
 from fusegen.verify.tiny_models import TinyModel
 from fusegen.verify.worker import Task, _Original, _trouble, verify_class
 
@@ -45,7 +46,7 @@ class _Model(nn.Module):
 def test_an_original_that_does_not_repeat_itself_is_recorded_as_such() -> None:
     troubles = []
     for restless in (False, True):
-        tiny = TinyModel(_Model(restless), {"labels": torch.zeros(2, 3)})
+        tiny = TinyModel(_Model(restless), Batch({"labels": torch.zeros(2, 3)}))
         answer = run(PLAIN_CASE, tiny.model, tiny.inputs)
         assert isinstance(answer, Ran)
         troubles.append(_trouble(PLAIN_CASE, _Original(answer, None, tiny.inputs), tiny, repeat=True))
