@@ -81,6 +81,11 @@ def test_a_part_that_is_none_by_default_stays_none() -> None:
     assert tiny_config(Older, Recipe()).audio_config is None
 
 
+def test_a_part_that_is_none_by_default_is_made_if_the_recipe_corrects_it() -> None:
+    audio = tiny_config(Older, Recipe(config={"audio_config.num_hidden_layers": 1})).audio_config
+    assert (type(audio), audio.num_hidden_layers, audio.hidden_size, audio.patches.hidden_size) == (Tower, 1, 32, 32)
+
+
 def test_a_recipe_reaches_into_parts_at_every_depth() -> None:
     corrections = {"vision_config.hidden_size": 48, "vision_config.patches.patch_size": 4}
     config = tiny_config(Older, Recipe(config=corrections))
