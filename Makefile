@@ -6,7 +6,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 CHECKS ?= core
-VERSIONS ?= 4.57.6 5.5.4
+VERSIONS ?= 4.57.6 5.5.4 5.24.0
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -58,16 +58,8 @@ emit-check: $(STAMP) ## are the generated files what would be generated now?
 verify: $(STAMP) ## every generated forward against its original, on tiny models (CHECKS=all for the whole set)
 	$(BIN)/fusegen verify --checks $(CHECKS)
 
-# Older releases need older tokenizers and hubs: each gets an environment of its own.
-verify-versions: ## emit and verify for older releases (VERSIONS), each in an environment of its own
-	@for version in $(VERSIONS); do \
-		echo "transformers $$version" && home=build/verify/$$version && \
-		{ test -x $$home/bin/fusegen || { $(PYTHON) -m venv --clear $$home && \
-			$$home/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) torch==2.13.0 \
-				"transformers==$$version" --editable '.[runtime]'; }; } && \
-		$$home/bin/fusegen emit --quiet --out $$home/generated && \
-		$$home/bin/fusegen verify --generated $$home/generated --checks $(CHECKS) || exit 1; \
-	done
+verify-versions: $(STAMP) ## emit and verify for several releases (VERSIONS and the installed one), write docs/verified.md
+	$(BIN)/python benchmarks/verify_versions.py --checks $(CHECKS) --pip-args='$(PIP_ARGS)' $(VERSIONS)
 
 check: test lint types emit-check ## everything that has to pass: test, lint, types and emit-check
 

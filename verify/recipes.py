@@ -1,6 +1,6 @@
 """What the tiny models need to be told, read from tiny_models.toml: sizes by field name, and recipes by model.
 
-A recipe is what a model folder says, with what its class says on top.
+A recipe is what a model folder says, with what its class says on top, then what both say for a release.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from packaging.specifiers import SpecifierSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,11 @@ class Recipe:
     untrained: str | None = None
 
 
-def recipe(model: str, class_name: str) -> Recipe:
-    """The recipe of a class in a model folder."""
-    data = _data()
-    layers = [{"attributes": data["attributes"]}, data["models"].get(model, {}), data["classes"].get(class_name, {})]
+def recipe(model: str, class_name: str, release: str) -> Recipe:
+    """The recipe of a class in a model folder of a release of transformers."""
+    layers = [{"attributes": _data()["attributes"]}]
+    for tables in _tables(release):
+        layers += [tables.get("models", {}).get(model, {}), tables.get("classes", {}).get(class_name, {})]
     merged: dict[str, Any] = {}
     for name in ("config", "attributes", "inputs", "media", "placeholders"):
         merged[name] = {key: value for layer in layers for key, value in layer.get(name, {}).items()}
@@ -83,6 +86,12 @@ def marks() -> dict[str, dict[str, int]]:
 def compiled_classes() -> frozenset[str]:
     """The sample of classes that are compiled as well."""
     return frozenset(_data()["compile"]["classes"])
+
+
+def _tables(release: str) -> list[Mapping[str, Any]]:
+    """The tables `models` and `classes` of every release, then those of the specifiers that this one meets."""
+    special = _data()["releases"]
+    return [_data(), *(special[each] for each in special if SpecifierSet(each).contains(release, prereleases=True))]
 
 
 @cache

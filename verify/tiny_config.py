@@ -108,17 +108,23 @@ def _defaults(config_class: type) -> Fields:
 
 
 def _older_parts(config_class: Any, corrections: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The classes of the sub-configs where the release keeps no defaults of them: those that a default config holds."""
-    names = getattr(config_class, "sub_configs", {})
-    if not names:
+    """The classes of the sub-configs where the release keeps no defaults of them: those that a default config holds.
+
+    One that it holds none of is of the class that is declared, if there are corrections for it.
+    """
+    declared = getattr(config_class, "sub_configs", {})
+    if not declared:
         return {}
     from transformers import CONFIG_MAPPING
 
-    corrected = {name: corrections.get(f"{path}{name}.model_type") for name in names}
+    corrected = {name: corrections.get(f"{path}{name}.model_type") for name in declared}
     named = {name: CONFIG_MAPPING[model_type] for name, model_type in corrected.items() if model_type}
-    default = None if len(named) == len(names) else config_class()
-    held = {name: type(getattr(default, name, None)) for name in names if name not in named}
-    return named | {name: part for name, part in held.items() if hasattr(part, "model_type")}
+    default = None if len(named) == len(declared) else config_class()
+    held = {name: type(getattr(default, name, None)) for name in declared if name not in named}
+    missing = [name for name, part in held.items() if not hasattr(part, "model_type")]
+    asked = {name for name in missing if any(each.startswith(f"{path}{name}.") for each in corrections)}
+    parts = named | held | {name: declared[name] for name in asked}
+    return {name: part for name, part in parts.items() if hasattr(part, "model_type")}
 
 
 def _size(name: str) -> int | None:

@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 
 from fusegen.verify.knobs import turn_knobs, turn_knobs_off
@@ -52,7 +53,7 @@ def tiny_model(target: Target, *, knobs: bool = True, flip_tying: bool = False) 
     Raises:
         whatever the class raises on a config or inputs that do not suit it.
     """
-    how = recipe(target.model, target.class_name)
+    how = recipe(target.model, target.class_name, transformers.__version__)
     if how.skip:
         raise NotImplementedError(how.skip)
     model_class = getattr(import_module(target.source_module), how.host or target.class_name)

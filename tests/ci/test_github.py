@@ -237,6 +237,40 @@ class TestNewRelease:
         assert not any(line.startswith("issue create") for line in prepared.said_to_gh())
 
 
+OF_VERSIONS = [step for step in WORKFLOWS["versions"]["jobs"]["verify"]["steps"] if "run" in step]
+
+
+class TestVersions:
+    @pytest.fixture
+    def checkout(self, runner: Runner) -> Runner:
+        """A repository that documents `| 5.99.0 | 3 |`."""
+        (runner.folder / "docs").mkdir()
+        (runner.folder / "docs/verified.md").write_text("| 5.99.0 | 3 |\n")
+        for command in ("init --quiet", "add docs"):
+            subprocess.run(["git", *command.split()], cwd=runner.folder, check=True)
+        return runner
+
+    def done(self, runner: Runner, found: str, status: int) -> list[int]:
+        """The exit status of each step, where `make verify-versions` writes what it found and ends so."""
+        runner.program("make", f'test "$*" = verify-versions && echo "{found}" > docs/verified.md; exit {status}\n')
+        done: list[int] = []
+        for step in OF_VERSIONS:
+            if not any(done) or step.get("if") == "success() || failure()":
+                done.append(runner.run(step, {}).returncode)
+        return done
+
+    def test_the_counts_are_shown(self, checkout: Runner) -> None:
+        assert self.done(checkout, "| 5.99.0 | 3 |", 0) == [0, 0, 0]
+        assert (checkout.folder / "summary.md").read_text() == "| 5.99.0 | 3 |\n"
+
+    def test_they_are_shown_where_a_forward_differs_too(self, checkout: Runner) -> None:
+        assert self.done(checkout, "| 5.99.0 | 2 | 1 |", 1) == [1, 0]
+        assert (checkout.folder / "summary.md").read_text() == "| 5.99.0 | 2 | 1 |\n"
+
+    def test_other_counts_than_the_documented_ones_fail_the_job(self, checkout: Runner) -> None:
+        assert self.done(checkout, "| 5.99.0 | 4 |", 0) == [0, 0, 1]
+
+
 def test_hooks_run_as_pre_commit_runs_them(runner: Runner, tree: Path) -> None:
     by_id = {hook["id"]: hook for hook in HOOKS}
     assert all(hook["language"] == "python" and hook["pass_filenames"] is False for hook in HOOKS)
