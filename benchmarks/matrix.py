@@ -122,10 +122,7 @@ def table(reports: list[ScanReport]) -> str:
         "",
         f"| release | {' | '.join(codes)} |",
         f"| --- |{' ---: |' * len(codes)}",
-        *(
-            f"| {report.version} | {' | '.join(str(rejected(report)[code] or '') for code in codes)} |"
-            for report in reports
-        ),
+        *(reasons_row(report, codes) for report in reports),
         "",
         *(f"- {code}: {REASONS[code].summary}" for code in codes),
         "",
