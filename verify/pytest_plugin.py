@@ -9,7 +9,6 @@ names the generated tree; by default that is the one that comes with fusegen.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +73,8 @@ def _generated(config: pytest.Config) -> Path:
 
 
 def _report(generated: Path, name: str, checks: str) -> dict[str, Any] | str:
-    """What `fusegen verify` reports of a class, as JSON; a string says why it cannot be verified."""
-    from fusegen.verify.rendering import render
+    """What `fusegen verify` reports of a class, as JSON data; a string says why it cannot be verified."""
+    from fusegen.verify.rendering import document
     from fusegen.verify.targets import read_targets
 
     try:
@@ -84,8 +83,7 @@ def _report(generated: Path, name: str, checks: str) -> dict[str, Any] | str:
         return str(error)
     from fusegen.verify.verification import verify
 
-    report: dict[str, Any] = json.loads(render(verify(targets, generated, checks=checks), "json", 0))
-    return report
+    return document(verify(targets, generated, checks=checks))
 
 
 def _explained(result: dict[str, Any]) -> str:

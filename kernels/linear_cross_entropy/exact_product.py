@@ -10,8 +10,6 @@ gradient's own memory. Only the last chunk rounds to the head's dtype.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -66,9 +64,7 @@ def can_add_product(hidden: Tensor, weight: Tensor) -> bool:
     return hidden.dtype == weight.dtype and hidden.element_size() == 2 and hidden.shape[1] % 8 == 0
 
 
-def add_product(
-    gradient: Tensor, hidden: Tensor, out: Tensor, scales: Tensor, *, first: bool, last: bool, tile: Any = None
-) -> None:
+def add_product(gradient: Tensor, hidden: Tensor, out: Tensor, scales: Tensor, *, first: bool, last: bool) -> None:
     """`out += gradient.T @ hidden` over several calls, rounded to the dtype of `out` in the last one alone.
 
     Args:
@@ -77,18 +73,16 @@ def add_product(
         out: `(V, H)` of a 16-bit dtype; until the last call its memory holds integers.
         scales: `(V, cdiv(H, SCALE_COLUMNS))` float32 scratch, kept between the calls (`product_scales`).
     """
-    tile = dict(TILE if tile is None else tile)
-    options = {"num_warps": tile.pop("num_warps"), "num_stages": tile.pop("num_stages")}
     tokens, hidden_size = hidden.shape
     vocabulary = out.shape[0]
-    block_t, block_v, block_h = tile["BLOCK_T"], tile["BLOCK_V"], tile["BLOCK_H"]
+    block_t, block_v, block_h = TILE["BLOCK_T"], TILE["BLOCK_V"], TILE["BLOCK_H"]
     grid = (triton.cdiv(vocabulary, block_v) * triton.cdiv(hidden_size, block_h),)
     _add_product[grid](
         TensorDescriptor(gradient, [tokens, vocabulary], [gradient.stride(0), 1], [block_t, block_v]),
         TensorDescriptor(hidden, [tokens, hidden_size], [hidden.stride(0), 1], [block_t, block_h]),
         TensorDescriptor.from_tensor(out.view(torch.int16), [block_v, block_h]),
         TensorDescriptor.from_tensor(out, [block_v, block_h]),
-        scales, tokens, vocabulary, hidden_size, FIRST=first, LAST=last, **tile, **options,
+        scales, tokens, vocabulary, hidden_size, FIRST=first, LAST=last, **TILE,
     )  # fmt: skip
 
 
