@@ -2,7 +2,8 @@
 
 `add_product` adds `gradient.T @ hidden` to the gradient of the head, which between chunks holds 16-bit
 integers with one float32 scale per row and block of columns: sixteen bits where bfloat16 has eight, in the
-gradient's own memory. Only the last chunk rounds to the head's dtype.
+gradient's own memory. Only the last chunk rounds to the head's dtype. The kernel here is for any device that Triton
+serves; Hopper GPUs have one of their own in `hopper_product.py`.
 """
 
 # What Triton compiles has no Python types: its arguments are pointers, scalars and blocks.
@@ -15,6 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
+
+from fusegen.kernels.linear_cross_entropy import hopper
 
 SCALE_COLUMNS = 256
 """Columns of the head's gradient that share one scale in `add_product`."""
@@ -43,7 +46,7 @@ def _add_product(
         total = tl.dot(gradient.T, hidden, total)
 
     rows = first_v + tl.arange(0, BLOCK_V)
-    scale_ptrs = scale_ptr + rows * blocks_h + block_h
+    scale_ptrs = scale_ptr + block_h * vocabulary + rows
     if not FIRST:
         scales = tl.load(scale_ptrs, mask=rows < vocabulary, other=0.0)
         total += sum_descriptor.load([first_v, first_h]).to(tl.float32) * scales[:, None]
@@ -61,7 +64,8 @@ TILE = {"BLOCK_V": 128, "BLOCK_H": SCALE_COLUMNS, "BLOCK_T": 64, "GROUP": 8, "nu
 
 def can_add_product(hidden: Tensor, weight: Tensor) -> bool:
     """Whether `add_product` takes these dtypes and alignments (rows of 16 bytes)."""
-    return hidden.dtype == weight.dtype and hidden.element_size() == 2 and hidden.shape[1] % 8 == 0
+    aligned = hidden.shape[1] % 8 == 0 and hidden.data_ptr() % 16 == 0
+    return hidden.dtype == weight.dtype and hidden.element_size() == 2 and aligned
 
 
 def add_product(gradient: Tensor, hidden: Tensor, out: Tensor, scales: Tensor, *, first: bool, last: bool) -> None:
@@ -71,10 +75,14 @@ def add_product(gradient: Tensor, hidden: Tensor, out: Tensor, scales: Tensor, *
         gradient: `(tokens, V)`, 16-bit floating, row stride a multiple of 8.
         hidden: `(tokens, H)`, 16-bit floating, contiguous, H a multiple of 8.
         out: `(V, H)` of a 16-bit dtype; until the last call its memory holds integers.
-        scales: `(V, cdiv(H, SCALE_COLUMNS))` float32 scratch, kept between the calls (`product_scales`).
+        scales: `(cdiv(H, SCALE_COLUMNS), V)` float32 scratch, kept between the calls (`product_scales`).
     """
     tokens, hidden_size = hidden.shape
     vocabulary = out.shape[0]
+    special = hopper.kernels(out.device)
+    if special and special.takes(gradient, hidden, out) and hidden_size % 32 == 0:
+        special.add_product(gradient, hidden, out, scales, first=first, last=last)
+        return
     block_t, block_v, block_h = TILE["BLOCK_T"], TILE["BLOCK_V"], TILE["BLOCK_H"]
     grid = (triton.cdiv(vocabulary, block_v) * triton.cdiv(hidden_size, block_h),)
     _add_product[grid](
@@ -89,4 +97,4 @@ def add_product(gradient: Tensor, hidden: Tensor, out: Tensor, scales: Tensor, *
 def product_scales(weight: Tensor) -> Tensor:
     """Scratch for `add_product` into a gradient like `weight`."""
     blocks = triton.cdiv(weight.shape[1], SCALE_COLUMNS)
-    return torch.empty(weight.shape[0], blocks, dtype=torch.float32, device=weight.device)
+    return torch.empty(blocks, weight.shape[0], dtype=torch.float32, device=weight.device)

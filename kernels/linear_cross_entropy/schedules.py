@@ -3,6 +3,7 @@
     token chunks      logits = chunk @ weight.T -> softmax in place -> dW += logits.T @ chunk, dX = logits @ weight
     vocabulary slabs  statistics of all slabs first; then, slab by slab, the logits again (as many as the budget
                       holds are kept), dW of the slab in one product, dX summed in float32
+    losses alone      without gradients, where a product can keep the statistics of its rows and no logits
 
 The schedule follows from sizes, dtype and budget alone. Products run in the vendor's library, the softmax
 in `softmax_kernel.py`. Between token chunks the gradient of the head is rounded to its dtype, unless
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fusegen.kernels.linear_cross_entropy import exact_product, softmax_kernel
+from fusegen.kernels.linear_cross_entropy import exact_product, hopper, softmax_kernel
 from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, RowWeights, Want, padded_columns
 from fusegen.kernels.linear_cross_entropy.selection import Selection
 from fusegen.kernels.linear_cross_entropy.softmax_kernel import Flags
@@ -102,6 +103,9 @@ def fused_rows(
     work = _Work(chosen, weight, bias, row, class_weight, row_weights, need, want)
     low = exact and need.weight and weight.element_size() < 4
     packed = low and weight.is_cuda and exact_product.can_add_product(chosen.every_hidden, weight)
+    if work.can_have_losses_alone:
+        _losses_alone(work, budget)
+        return work.finished()
 
     def schedule_for(n_rows: int) -> Schedule:
         return choose_schedule(
@@ -142,12 +146,13 @@ class _Work:
         need: Need,
         want: Want,
     ) -> None:
-        self.chosen, self.weight, self.bias, self.row = chosen, weight, bias, row
+        self.chosen, self.weight, self.row = chosen, weight, row
+        self.bias = None if bias is None else bias.contiguous()
         self.gradients = need.hidden or need.weight or need.bias or need.scale
         self.valid_vocab = row.valid_vocab or len(weight)
         self.labels = chosen.ordered(chosen.every_label)
         softmax_kernel.check_labels(chosen.every_label, chosen.counted, self.valid_vocab)
-        self.class_weight = None if class_weight is None else class_weight.float()
+        self.class_weight = None if class_weight is None else class_weight.float().contiguous()
         self.class_weight_total = None if self.class_weight is None else self.class_weight[: self.valid_vocab].sum()
         self.row_weights = {
             f"{name}_weight": None if values is None else chosen.ordered(values).float()
@@ -169,13 +174,23 @@ class _Work:
         self.grad_weight = torch.empty(weight.shape, dtype=weight.dtype, device=device) if need.weight else None
         self.grad_bias = torch.zeros(len(weight), dtype=torch.float32, device=device) if need.bias else None
 
-    def softmax(self, logits: Tensor, rows: slice, flags: Flags, first_column: int = 0) -> None:
+    @property
+    def can_have_losses_alone(self) -> bool:
+        """Whether what is asked for follows from the maximum and the sum of exponentials of each row."""
+        special = hopper.kernels(self.weight.device)
+        sums = self.row.label_smoothing or self.want.entropy or self.want.top1 or self.gradients
+        return not sums and special is not None and special.takes(self.chosen.every_hidden, self.weight)
+
+    def softmax(
+        self, logits: Tensor | None, rows: slice, flags: Flags, first_column: int = 0, statistics: Tensor | None = None
+    ) -> None:
         """One pass of the softmax kernel over the logits of `rows`, columns from `first_column` on."""
         softmax_kernel.softmax_rows(
             logits,
             self.labels[rows],
             {name: None if output is None else output[..., rows] for name, output in self.outputs.items()},
             flags=flags,
+            statistics=statistics,
             scale=self.row.scale,
             softcap=self.row.softcap,
             label_smoothing=self.row.label_smoothing,
@@ -307,6 +322,31 @@ def _vocabulary_slabs(work: _Work, schedule: Schedule) -> None:
             work.grad_bias[columns] = logits.sum(0, dtype=torch.float32)
     if total is not None:
         work.put_grad_hidden(everything, total)
+
+
+def _losses_alone(work: _Work, budget: int) -> None:
+    """No logits at all: the product keeps statistics of its rows, and the labels' logits are computed once more."""
+    chosen, weight, special = work.chosen, work.weight, hopper.kernels(work.weight.device)
+    assert special is not None
+    fitting = max(OPENING_TOKENS, budget // special.statistics_bytes(weight))
+    statistics = special.empty_statistics(min(chosen.total, fitting), weight)
+    label_logit = work.outputs["label_logit"] = torch.empty_like(work.labels, dtype=torch.float32)
+
+    def multiply(hidden: Tensor, first: int) -> None:
+        special.multiply_statistics(
+            hidden, weight, statistics[first : first + len(hidden)],
+            bias=work.bias, scale=work.row.scale, softcap=work.row.softcap, valid_vocab=work.valid_vocab,
+        )  # fmt: skip
+
+    opening = min(len(statistics), OPENING_TOKENS)
+    multiply(chosen.first_hidden(opening), 0)
+    for rows in _slices(chosen.count, max(1, len(statistics))):
+        chunk = chosen.take(rows)
+        there = opening if rows.start == 0 else 0
+        if there < len(chunk):
+            multiply(chunk[there:], there)
+        softmax_kernel.label_logits(chunk, weight, work.labels[rows], label_logit[rows])
+        work.softmax(None, rows, Flags(), statistics=statistics[: len(chunk)])
 
 
 def _add_float32(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -19,7 +19,7 @@ from fusegen.kernels.linear_cross_entropy.arguments import check_labels
 class Selection:
     """Rows of `hidden` `(N, H)` and `labels` `(N,)`, those that count before those that do not.
 
-    every_hidden: `(N, H)`, contiguous. every_label: `(N,)`, as they came. counted: `(N,)` bool.
+    every_hidden: `(N, H)`, contiguous. every_label: `(N,)`, contiguous, as they came. counted: `(N,)` bool.
     order: `(N,)` int64, where each row comes from.
 
     Raises:
@@ -27,7 +27,7 @@ class Selection:
     """
 
     def __init__(self, hidden: Tensor, labels: Tensor, ignore_index: int, columns: int) -> None:
-        self.every_hidden, self.every_label = hidden.contiguous(), labels
+        self.every_hidden, self.every_label = hidden.contiguous(), labels.contiguous()
         ignored = labels == ignore_index
         self.counted = ~ignored
         check_labels(labels, self.counted, columns)

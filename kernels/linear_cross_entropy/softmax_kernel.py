@@ -90,19 +90,6 @@ def _load_block(
 
 
 @triton.jit
-def _load_label(
-    row_ptr, bias_ptr, label, first_column, scale, softcap,
-    HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
-):  # fmt: skip
-    """z and x of the label."""
-    logit = tl.load(row_ptr + (label - first_column)).to(tl.float32)
-    bias = 0.0
-    if HAS_BIAS:
-        bias = tl.load(bias_ptr + label).to(tl.float32)
-    return _transform(logit, bias, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
-
-
-@triton.jit
 def _add_statistics(
     maximum, total, weighted, product, best, z, columns, first_column, limit, class_weight_ptr,
     GROUPS: tl.constexpr, PER_GROUP: tl.constexpr, HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr,
@@ -169,6 +156,16 @@ def _statistics(
 
 
 @triton.jit
+def _join_statistics(statistics_ptr, n_blocks, BLOCKS: tl.constexpr):
+    """Of one row, from those of its blocks of columns: the maximum, and the sum of exp(z - maximum)."""
+    block = tl.arange(0, BLOCKS)
+    maxima = tl.load(statistics_ptr + block, mask=block < n_blocks, other=_LOWEST)
+    totals = tl.load(statistics_ptr + n_blocks + block, mask=block < n_blocks, other=0.0)
+    highest = tl.max(maxima, 0)
+    return highest, tl.sum(totals * tl.exp(maxima - highest), 0)
+
+
+@triton.jit
 def _store_gradient(
     row_ptr, z, x, columns, first_column, limit, n_columns, label, lse, entropy, of_softmax, of_class,
     of_entropy, class_weight_ptr, scale, softcap, HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr,
@@ -213,12 +210,12 @@ def _softmax_gradient(z, lse, entropy, of_softmax, of_entropy, HAS_ENTROPY_WEIGH
 
 @triton.jit(do_not_specialize=["n_rows"])
 def _softmax_rows(
-    logits_ptr, row_stride, labels_ptr, bias_ptr, class_weight_ptr, class_weight_total_ptr, loss_weight_ptr,
-    logprob_weight_ptr, entropy_weight_ptr, scale_ptr,
+    logits_ptr, row_stride, statistics_ptr, labels_ptr, bias_ptr, class_weight_ptr, class_weight_total_ptr,
+    loss_weight_ptr, logprob_weight_ptr, entropy_weight_ptr, scale_ptr,
     state_ptr, label_logit_ptr, loss_ptr, lse_ptr, logprob_ptr, entropy_ptr, top1_ptr, scale_gradient_ptr,
-    scale_number, softcap, label_smoothing, z_loss, n_rows, first_column, n_columns, valid_vocab,
-    HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr, SCALE_IS_TENSOR: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
-    HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr, HAS_Z_LOSS: tl.constexpr,
+    scale_number, softcap, label_smoothing, z_loss, n_rows, first_column, n_columns, valid_vocab, n_blocks,
+    BLOCKS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr, SCALE_IS_TENSOR: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr, HAS_CLASS_WEIGHT: tl.constexpr, HAS_SMOOTHING: tl.constexpr, HAS_Z_LOSS: tl.constexpr,
     HAS_LOSS_WEIGHT: tl.constexpr, HAS_LOGPROB_WEIGHT: tl.constexpr, HAS_ENTROPY_WEIGHT: tl.constexpr,
     WANT_ENTROPY: tl.constexpr, WANT_TOP1: tl.constexpr, WANT_SCALE: tl.constexpr,
     STATISTICS: tl.constexpr, GRADIENT: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr,
@@ -226,8 +223,9 @@ def _softmax_rows(
 ):  # fmt: skip
     """One row per program; see the module's docstring for the formulas."""
     row = tl.program_id(0).to(tl.int64)
-    row_ptr = logits_ptr + row * row_stride
     label = tl.load(labels_ptr + row)
+    if BLOCKS == 0:
+        row_ptr = logits_ptr + row * row_stride
     limit = tl.minimum(n_columns, valid_vocab - first_column)
     label_here = (label >= first_column) & (label < first_column + limit)
     scale = scale_number
@@ -235,9 +233,14 @@ def _softmax_rows(
         scale = tl.load(scale_ptr).to(tl.float32)
     label_z, label_x = 0.0, 0.0
     if label_here:
-        label_z, label_x = _load_label(
-            row_ptr, bias_ptr, label, first_column, scale, softcap, HAS_BIAS, HAS_SCALE, HAS_SOFTCAP
-        )
+        if BLOCKS > 0:
+            logit = tl.load(label_logit_ptr + row)
+        else:
+            logit = tl.load(row_ptr + (label - first_column)).to(tl.float32)
+        bias = 0.0
+        if HAS_BIAS:
+            bias = tl.load(bias_ptr + label).to(tl.float32)
+        label_z, label_x = _transform(logit, bias, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
 
     # Class weights of the label and of all classes: c_y and sum_v c_v.
     label_weight, all_weights = 1.0, 1.0 * valid_vocab
@@ -249,11 +252,15 @@ def _softmax_rows(
 
     entropy = 0.0
     if STATISTICS:
-        maximum, total, weighted, product, best = _statistics(
-            row_ptr, bias_ptr, class_weight_ptr, scale, softcap, first_column, limit,
-            HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, HAS_CLASS_WEIGHT, HAS_SMOOTHING, WANT_ENTROPY, WANT_TOP1,
-            BLOCK, FULL_STEPS, STEPS, PER_GROUP,
-        )  # fmt: skip
+        if BLOCKS > 0:
+            weighted, product, best = 0.0, 0.0, tl.full((), 0, tl.int32)
+            maximum, total = _join_statistics(statistics_ptr + row * 2 * n_blocks, n_blocks, BLOCKS)
+        else:
+            maximum, total, weighted, product, best = _statistics(
+                row_ptr, bias_ptr, class_weight_ptr, scale, softcap, first_column, limit,
+                HAS_BIAS, HAS_SCALE, HAS_SOFTCAP, HAS_CLASS_WEIGHT, HAS_SMOOTHING, WANT_ENTROPY, WANT_TOP1,
+                BLOCK, FULL_STEPS, STEPS, PER_GROUP,
+            )  # fmt: skip
         label_logit = label_z
         if not FIRST:
             earlier = tl.load(state_ptr + row)
@@ -351,11 +358,12 @@ def _softmax_rows(
 
 
 def softmax_rows(
-    logits: Tensor,
+    logits: Tensor | None,
     labels: Tensor,
     outputs: dict[str, Tensor | None],
     *,
     flags: Flags,
+    statistics: Tensor | None = None,
     scale: Tensor | float = 1.0,
     softcap: float | None = None,
     label_smoothing: float = 0.0,
@@ -373,28 +381,33 @@ def softmax_rows(
 
     Args:
         logits: `(rows, columns)`, columns `first_column ...` of the vocabulary, any floating dtype, inner stride 1.
+            None: losses without smoothing, from `statistics`; the labels' own logits are in `label_logit`.
         labels: `(rows,)` int64, in the whole vocabulary.
         outputs: `loss`, `lse`, `logprob`, each `(rows,)` float32; `entropy` float32, `top1` int64, `scale` float32
             (this row's part of d(total)/d(scale)) or None; between slabs also `state` `(STATES, rows)` and
             `label_logit` `(rows,)`, float32. Without `flags.statistics` the log-sum-exp is read from `lse`, and the
             entropy, where its weight is given, from `entropy`.
+        statistics: `(rows, 2, blocks)` float32, contiguous: by blocks of columns the maximum of z and the sum of
+            exp(z - maximum); in the place of logits.
         class_weight_total: the sum of the first `valid_vocab` class weights, on the device.
         loss_weight, logprob_weight, entropy_weight: `(rows,)` float32, d(total)/d(what the row gives).
     """
-    rows, columns = logits.shape
+    rows, columns = len(labels), valid_vocab if logits is None else logits.shape[1]
     if rows == 0:
         return
+    n_blocks = 0 if statistics is None else statistics.shape[2]
     scale_is_tensor = isinstance(scale, Tensor)
     block, warps = _softmax_block(columns, flags.gradient)
     _softmax_rows[(rows,)](
-        logits, logits.stride(0), labels, bias, class_weight, class_weight_total,
+        logits, 0 if logits is None else logits.stride(0), statistics, labels, bias, class_weight, class_weight_total,
         loss_weight, logprob_weight, entropy_weight,
         scale if scale_is_tensor else None,
         outputs.get("state"), outputs.get("label_logit"), outputs["loss"], outputs["lse"], outputs["logprob"],
         outputs.get("entropy"), outputs.get("top1"), outputs.get("scale"),
         0.0 if scale_is_tensor else float(scale), float(softcap or 1.0), float(label_smoothing), float(z_loss),
-        rows, first_column, columns, valid_vocab,
-        HAS_BIAS=bias is not None, HAS_SCALE=scale_is_tensor or scale != 1.0, SCALE_IS_TENSOR=scale_is_tensor,
+        rows, first_column, columns, valid_vocab, n_blocks,
+        BLOCKS=triton.next_power_of_2(n_blocks) if n_blocks else 0, HAS_BIAS=bias is not None,
+        HAS_SCALE=scale_is_tensor or scale != 1.0, SCALE_IS_TENSOR=scale_is_tensor,
         HAS_SOFTCAP=softcap is not None, HAS_CLASS_WEIGHT=class_weight is not None,
         HAS_SMOOTHING=label_smoothing != 0.0, HAS_Z_LOSS=z_loss != 0.0,
         HAS_LOSS_WEIGHT=loss_weight is not None, HAS_LOGPROB_WEIGHT=logprob_weight is not None,
@@ -416,6 +429,31 @@ def _softmax_block(columns: int, gradient: bool) -> tuple[int, int]:
     widest = 4096 if not gradient else MOST_LANES * 16 if columns > 65536 else 8192
     block = min(widest, max(256, triton.next_power_of_2(columns)))
     return block, max(1, block // 16 // LANES_PER_WARP)
+
+
+@triton.jit
+def _label_logits(
+    hidden_ptr, hidden_stride, weight_ptr, weight_stride, labels_ptr, out_ptr, vocabulary, hidden_size,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    label = tl.load(labels_ptr + row)
+    products = tl.zeros((BLOCK,), tl.float32)
+    if (label >= 0) & (label < vocabulary):
+        for start in range(0, hidden_size, BLOCK):
+            places = start + tl.arange(0, BLOCK)
+            hidden = tl.load(hidden_ptr + row * hidden_stride + places, mask=places < hidden_size, other=0.0)
+            weight = tl.load(weight_ptr + label * weight_stride + places, mask=places < hidden_size, other=0.0)
+            products += hidden.to(tl.float32) * weight.to(tl.float32)
+    tl.store(out_ptr + row, tl.sum(products, 0))
+
+
+def label_logits(hidden: Tensor, weight: Tensor, labels: Tensor, out: Tensor) -> None:
+    """Fills `out` `(rows,)` float32 with `hidden[row] @ weight[labels[row]]`; rows of both with inner stride 1."""
+    if len(labels):
+        _label_logits[(len(labels),)](
+            hidden, hidden.stride(0), weight, weight.stride(0), labels, out, *weight.shape, BLOCK=1024
+        )
 
 
 @triton.jit(debug=True)

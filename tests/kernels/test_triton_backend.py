@@ -88,7 +88,7 @@ def test_interpreted() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(CASES) * len(INTERPRETED_DTYPES) + 4} passed" in done.stdout
+    assert f"{len(CASES) * len(INTERPRETED_DTYPES) + 6} passed" in done.stdout
 
 
 @in_the_interpreter
@@ -121,6 +121,40 @@ def test_no_rows() -> None:
     assert rows.loss.shape == (0,)
     assert rows.grad_weight is not None
     assert not rows.grad_weight.any()
+
+
+@in_the_interpreter
+def test_losses_from_statistics_alone() -> None:
+    """As where a product has kept the maxima and sums of its rows by blocks of columns, and no logits."""
+    from fusegen.kernels.linear_cross_entropy.softmax_kernel import Flags, label_logits, softmax_rows
+
+    torch.manual_seed(0)
+    hidden, weight, labels = torch.randn(6, 40), torch.randn(70, 40), torch.tensor([0, 63, 64, 68, 5, 5])
+    blocks = (1.5 * hidden @ weight[:69].t()).split(16, dim=1)
+    maxima = torch.stack([block.amax(1) for block in blocks], 1)
+    sums = torch.stack([(block - block.amax(1, keepdim=True)).exp().sum(1) for block in blocks], 1)
+    outputs = {name: torch.empty(6) for name in ("loss", "lse", "logprob", "label_logit")}
+    label_logits(hidden, weight, labels, outputs["label_logit"])
+    statistics = torch.stack([maxima, sums], 1)
+    softmax_rows(None, labels, outputs, flags=Flags(), statistics=statistics, scale=1.5, valid_vocab=69, z_loss=0.1)
+    logits = torch.cat(blocks, 1)
+    torch.testing.assert_close(outputs["lse"], logits.logsumexp(1))
+    torch.testing.assert_close(outputs["logprob"], -F.cross_entropy(logits, labels, reduction="none"))
+    torch.testing.assert_close(outputs["loss"], 0.1 * outputs["lse"] ** 2 - outputs["logprob"])
+
+
+@in_the_interpreter
+def test_strided_operands() -> None:
+    case = Case(5, 16, 77, bias=True, class_weight=True, label_smoothing=0.1)
+    hidden, weight, labels, bias, class_weight, row_weights = make_inputs(case, torch.float32, "cpu")
+    expected = run(case, hidden, weight, labels, bias, class_weight, row_weights)
+
+    def strided(values: Tensor) -> Tensor:
+        return torch.stack([values, torch.full_like(values, 76)], 1)[:, 0]
+
+    found = run(case, hidden, weight, strided(labels), strided(bias), strided(class_weight), row_weights)
+    for name in ("loss", "grad_hidden", "grad_weight", "grad_bias"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0)
 
 
 @in_the_interpreter
