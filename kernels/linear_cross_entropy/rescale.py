@@ -43,9 +43,11 @@ def _(gradient: Tensor, factor: Tensor) -> None:
 def times(gradient: Tensor, factor: Tensor) -> Tensor:
     """`gradient * factor`, in the gradient's memory where nobody can ask for it again.
 
-    A compiler that traces this (with tensors of its own classes) gets it without a change in place.
+    A compiler that traces this gets it without a change in place: by tensors of its own classes where it traces
+    forward and backward at once, as compiled autograd where it traces the backward alone.
     """
-    if type(gradient) is not Tensor or torch._C._autograd._get_current_graph_task_keep_graph():
+    tracing = torch.compiler.is_compiling() or type(gradient) is not Tensor
+    if tracing or torch._C._autograd._get_current_graph_task_keep_graph():
         gradient = gradient.clone()
     else:
         # Another tensor on the same memory: autograd copies a gradient that something else refers to as well.
