@@ -22,7 +22,12 @@ from fusegen.kernels.linear_cross_entropy.arguments import (
     check_tensors,
     check_weights,
 )
-from fusegen.kernels.linear_cross_entropy.operators import LinearCrossEntropy, TokenCrossEntropy, sum_of_weights
+from fusegen.kernels.linear_cross_entropy.operators import (
+    LinearCrossEntropy,
+    TokenCrossEntropy,
+    row_weights,
+    times_class_weights,
+)
 from fusegen.kernels.linear_cross_entropy.reference import LossOutputs, Number, at_least_float32, shifted_labels
 
 
@@ -121,15 +126,14 @@ def linear_cross_entropy(
         loss, logprob, entropy, lse, top1 = TokenCrossEntropy.apply(
             rows, weight, targets, offset, scale_tensor, class_weight, *numbers, budget, exact, dtype, want
         )
-        loss = loss if tokens is None else loss * tokens
+        weights = row_weights(targets != ignore_index, tokens, dtype)
+        loss = loss if tokens is None else loss * weights
         if reduction == "none":
             loss = loss.reshape(labels.shape)
         else:
             loss = loss.sum()
             if reduction == "mean" and items is None:
-                counted = targets != ignore_index
-                weights = counted.to(dtype) if tokens is None else counted * tokens.to(dtype)
-                items = sum_of_weights(weights, class_weight, targets, counted)
+                items = times_class_weights(weights, class_weight, targets).sum()
             loss = loss if items is None else loss / items
     else:
         loss, logprob, lse, entropy, top1 = LinearCrossEntropy.apply(

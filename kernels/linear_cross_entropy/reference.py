@@ -128,7 +128,9 @@ def linear_cross_entropy_reference(
     )
     lse = wide.logsumexp(1)
     losses = losses + torch.where(counted, z_loss * lse.square(), 0) if z_loss else losses
-    weights = counted.to(wide.dtype) if token_weight is None else token_weight.flatten().to(wide.dtype) * counted
+    weights = counted.to(wide.dtype)
+    if token_weight is not None:
+        weights = torch.where(counted, token_weight.flatten().to(wide.dtype), 0)
     weighted = torch.where(counted, losses, 0) * weights
     inside = target.masked_fill(~counted, 0)
     if reduction == "none":

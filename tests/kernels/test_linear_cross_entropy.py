@@ -154,7 +154,7 @@ def test_the_definition_is_torchs_loss_on_the_transformed_logits():
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 6, 7])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_every_number_of_rows(rows, reduction):
-    assert_same(*problem(rows, ignored=()), reduction=reduction)
+    assert_same(*problem(rows, ignored=()), reduction=reduction, loss_dtype=torch.float64)
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
@@ -169,6 +169,19 @@ def test_all_ignored(reduction, expected, label_smoothing):
     for leaf in (hidden, weight, bias, scale):
         assert leaf.grad is not None
         assert not leaf.grad.any()
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+@pytest.mark.parametrize("options", [{}, {"reduction": "sum", "outputs": ("logprob",)}, {"reduction": "none"}], ids=str)
+def test_what_an_ignored_token_weighs_is_not_looked_at(options, weight):
+    hidden, head, labels = problem()
+    tokens = torch.rand(7, **DOUBLE)
+    tokens[2] = weight
+    for function in (linear_cross_entropy, linear_cross_entropy_reference):
+        result = function(hidden, head, labels, token_weight=tokens, **options)
+        loss = result.loss if "outputs" in options else result
+        assert loss.isfinite().all()
+        assert all(g.isfinite().all() for g in torch.autograd.grad(loss.sum(), (hidden, head)))
 
 
 def test_the_result_may_be_added_to_in_place():
@@ -398,6 +411,41 @@ def test_low_precision_is_as_near_to_float64_as_eager(dtype, loss_dtype):
     for ours, eagers, true in zip(gradients, eager_gradients, exact_gradients, strict=True):
         assert ours.dtype == dtype
         assert (ours - true).norm() <= 1.5 * (eagers - true).norm() + 1e-6
+
+
+MANY = 4096
+SCALED = {
+    "mean": lambda: ({}, 2.0**16),
+    "mean without a scaler": lambda: ({}, 1.0),
+    "number of items": lambda: ({"num_items": 2**20}, 2.0**16),
+    "sum": lambda: ({"reduction": "sum"}, 1.0),
+    "token weights": lambda: ({"token_weight": 1e5 * torch.rand(MANY)}, 2.0**16),
+    "large sum of token weights": lambda: ({"token_weight": 1e5 * torch.rand(MANY), "reduction": "sum"}, 2.0**-16),
+    "class weights": lambda: ({"class_weight": 1e5 * torch.rand(VOCABULARY), "label_smoothing": 0.1}, 2.0**16),
+    "sum of class weights": lambda: ({"class_weight": 1e5 * torch.rand(VOCABULARY), "reduction": "sum"}, 2.0**-16),
+    "scale": lambda: ({"scale": 0.001}, 2.0**16),
+    "large scale": lambda: ({"scale": torch.tensor(100.0), "softcap": 3.0}, 2.0**8),
+    "z-loss": lambda: ({"z_loss": 0.01}, 2.0**12),
+}
+
+
+@pytest.mark.parametrize("option", SCALED)
+def test_float16_with_many_rows_and_a_loss_scale(option, monkeypatch):
+    """As a `GradScaler` does it: the factor comes after the forward, in which 1 / rows is too small for float16."""
+    monkeypatch.setattr(backends, "CPU_BUDGET", 2**20)
+    hidden = (torch.randn(MANY, HIDDEN) + 2).half().requires_grad_()
+    weight = torch.randn(VOCABULARY, HIDDEN).half().requires_grad_()
+    labels = torch.randint(0, VOCABULARY, (MANY,))
+    labels[: MANY // 2] = 1
+    options, loss_scale = SCALED[option]()
+    (linear_cross_entropy(hidden, weight, labels, **options) * loss_scale).backward()
+    exact = [t.detach().double().requires_grad_() for t in (hidden, weight)]
+    _, expected = loss_and_gradients(
+        linear_cross_entropy_reference, *exact, labels, loss_dtype=torch.float64, **options
+    )
+    for leaf, true in zip((hidden, weight), expected, strict=True):
+        assert leaf.grad.dtype == torch.float16
+        assert (leaf.grad.double() / loss_scale - true).norm() < 1e-3 * true.norm()
 
 
 @pytest.mark.parametrize("loss_dtype", [None, torch.float32])
