@@ -98,6 +98,9 @@ class Operator:
     def __call__(self, first: Tensor) -> Any:
         return type(self).apply(first, *self.operands())
 
+    def call_eagerly(self, first: Tensor) -> Any:
+        return type(self).apply_eagerly(first, *self.operands())
+
 
 class _SecondDerivative(torch.autograd.Function):
     """A zero that depends on the inputs of an operator, and whose derivative is an error."""
