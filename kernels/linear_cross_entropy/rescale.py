@@ -6,13 +6,10 @@ learn that it is must not wait for the device: so the kernel itself looks, and r
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
-from fusegen.kernels.devices import on
+from fusegen.kernels.devices import on, triton_drives
 
 PIECE = 2**22
 """Elements that are widened at once where low precision is multiplied without Triton."""
@@ -26,7 +23,7 @@ def multiply_unless_one_(gradient: Tensor, factor: Tensor) -> None:
     if gradient.device.type == "cpu":
         if factor.item() != 1:
             _multiply_(gradient, factor)
-    elif _has_triton():
+    elif triton_drives(gradient.device):
         from fusegen.kernels.linear_cross_entropy.rescale_kernel import launch
 
         with on(gradient.device):
@@ -63,8 +60,3 @@ def _multiply_(gradient: Tensor, factor: Tensor) -> None:
         return
     for piece in gradient.view(-1).split(PIECE):
         piece.copy_(piece.to(wide) * factor.to(wide))
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None

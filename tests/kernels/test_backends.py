@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 
-from fusegen.kernels import backends, linear_cross_entropy  # noqa: E402
+from fusegen.kernels import backends, devices, linear_cross_entropy  # noqa: E402
 from fusegen.kernels.backends import Backend, backend_for, backend_names, register_backend, use_backend  # noqa: E402
 from fusegen.kernels.linear_cross_entropy import chunked  # noqa: E402
 from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, RowWeights  # noqa: E402
@@ -56,6 +58,23 @@ def test_overrides(mine, monkeypatch):
             backend_for(CPU, torch.float64)
     with pytest.raises(ValueError, match="expected one of mine, triton, torch, got 'other'"), use_backend("other"):
         pass
+
+
+@pytest.mark.parametrize("driven", ["cuda", "xpu"])
+def test_a_device_that_triton_drives_has_the_triton_backend(driven, monkeypatch):
+    """With a driver of that kind put in force: neither device need be here."""
+    runtime = pytest.importorskip("triton.runtime")
+    driver = SimpleNamespace(get_active_torch_device=lambda: torch.device(driven, 0))
+    monkeypatch.setattr(runtime.driver, "_active", driver)
+    monkeypatch.delenv(backends.VARIABLE, raising=False)
+    devices._driven_by_triton.cache_clear()
+    try:
+        for kind in ("cuda", "xpu"):
+            assert backend_for(torch.device(kind), torch.float32).name == ("triton" if kind == driven else "torch")
+        assert backend_for(torch.device(driven), torch.float64).name == "torch"
+        assert backend_for(CPU, torch.float32).name == "torch"
+    finally:
+        devices._driven_by_triton.cache_clear()
 
 
 @pytest.mark.parametrize("budget", [1, 1000, 10**9])
