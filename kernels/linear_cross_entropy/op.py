@@ -82,7 +82,8 @@ def linear_cross_entropy(
             sum of the weights (token's times class's) of the tokens that count: their number without weights.
         num_items: a number or a tensor of one element that replaces the divisor of `mean`; it has no gradient.
         shift: position i predicts label i + 1, along the last dimension of `labels`.
-        budget: bytes of workspace above the gradients; None for the backend's own (`kernels/backends.py`).
+        budget: bytes of workspace above the gradients; None for the backend's own (`kernels/backends.py`). Without
+            Triton the gradient of a 16-bit head is summed in float32 beside it.
         exact: the gradient of `weight` as accurate as with full logits, at some cost in time.
         outputs: some of `logprob`, `logsumexp`, `entropy`, `top1`, `hits`, see `LossOutputs`. While gradients are
             recorded, `logprob` and `entropy` are differentiable, and the backward computes the logits again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -108,3 +109,18 @@ def test_the_budget_bounds_the_chunks_and_changes_nothing_else(budget):
     expected = rows(10**9)
     torch.testing.assert_close((found.loss, found.grad_hidden), (expected.loss, expected.grad_hidden))
     torch.testing.assert_close(found.grad_weight, expected.grad_weight)
+
+
+@pytest.mark.parametrize(("rows", "budget", "sums"), [(64, 2**18, 2), (12, 2**20, 0)])
+def test_the_memory_of_a_16_bit_head(rows, budget, sums):
+    """The budget, and with several chunks a sum in float32 as large as two gradients of the head."""
+    hidden = torch.randn(rows, 128).bfloat16().requires_grad_()
+    weight = torch.randn(4000, 128).bfloat16().requires_grad_()
+    labels = torch.randint(0, 4000, (rows,))
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        loss = linear_cross_entropy(hidden, weight, labels, budget=budget)
+    events = sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    held = list(itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+    assert held[-1] > 2 * weight.numel()
+    assert max(held) <= 2 * hidden.numel() + 2 * (1 + sums) * weight.numel() + budget
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy((hidden @ weight.T).float(), labels))
