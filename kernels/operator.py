@@ -17,9 +17,9 @@ of its context apart:
             return (gradient * 2,)
 
 Defining the class registers `torch.ops.fusegen.double` with a fake kernel, autograd and autocast rules, so
-that a compiled graph sees one node and `save_context` runs once per trace, on fake tensors. The older form,
-one `forward(ctx, *inputs)` instead of the pair, is accepted: such an operator runs eagerly, and is a graph
-break under `torch.compile`.
+that a compiled graph sees one node, and `save_context` runs on fake tensors, once in each pass of the tracer.
+The older form, one `forward(ctx, *inputs)` instead of the pair, is accepted: such an operator runs eagerly,
+and is a graph break under `torch.compile`.
 
 An operator that is a dataclass holds its operands: `SoftCap(30.0)(logits)` is `SoftCap.apply(logits, 30.0)`.
 """

@@ -40,6 +40,7 @@ def _(gradient: Tensor, factor: Tensor) -> None:
 def times(gradient: Tensor, factor: Tensor) -> Tensor:
     """`gradient * factor`, in the gradient's memory where nobody can ask for it again.
 
+    What `torch.autograd.graph.saved_tensors_hooks` keep of a saved gradient without a copy changes with it.
     A compiler that traces this gets it without a change in place: by tensors of its own classes where it traces
     forward and backward at once, as compiled autograd where it traces the backward alone.
     """

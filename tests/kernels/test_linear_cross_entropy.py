@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
@@ -381,16 +383,16 @@ def test_strided_hidden_states():
     assert_same(hidden, weight, torch.randint(0, VOCABULARY, (2, 5)))
 
 
-def test_inside_a_checkpointed_block():
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_inside_a_checkpointed_block(use_reentrant, reduction):
     hidden, weight, labels = problem()
-    expected = loss_and_gradients(linear_cross_entropy, hidden, weight, labels)
-    checkpointed = loss_and_gradients(
-        lambda *inputs: torch.utils.checkpoint.checkpoint(linear_cross_entropy, *inputs, use_reentrant=False),
-        hidden,
-        weight,
-        labels,
-    )
-    torch.testing.assert_close(checkpointed, expected)
+    loss, expected = loss_and_gradients(linear_cross_entropy, hidden, weight, labels, reduction=reduction)
+    block = functools.partial(linear_cross_entropy, reduction=reduction)
+    checkpointed = torch.utils.checkpoint.checkpoint(block, hidden, weight, labels, use_reentrant=use_reentrant)
+    torch.testing.assert_close(checkpointed, loss)
+    (3 * checkpointed).sum().backward()
+    torch.testing.assert_close((hidden.grad, weight.grad), tuple(3 * gradient for gradient in expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
