@@ -96,6 +96,7 @@ def linear_cross_entropy(
         TypeError, ValueError: an argument does not fit the others; names it.
         IndexError: a label outside the vocabulary that is not `ignore_index` (checked on the CPU; elsewhere
             the device stops with a message).
+        NotImplementedError: its gradient is differentiated again, or it is differentiated in forward mode.
     """
     check_tensors(hidden, weight, labels, bias, vocab_bias, class_weight, token_weight)
     check_options(

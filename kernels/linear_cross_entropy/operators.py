@@ -70,19 +70,21 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
         chosen = Selection(hidden, labels, ignore_index, valid_vocab or len(weight))
         row = _row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype)
         weights = row_weights(chosen.counted, token_weight, dtype)
-        with_classes = times_class_weights(weights, class_weight, labels)
-        divisor = with_classes.sum() if mean and num_items is None else num_items
+        divisor = num_items
+        if mean and num_items is None:
+            divisor = times_class_weights(weights, class_weight, labels).sum()
         by_loss = weights if divisor is None else weights / divisor
         unit = by_loss.new_empty(0)
         if _has_unit(hidden, need):
-            unit = _float16_unit((with_classes if divisor is None else with_classes / divisor) * row.scale)
+            unit = _float16_unit(times_class_weights(by_loss, class_weight, labels) * row.scale)
+            by_loss = by_loss * unit
         rows = _fused_rows(
             chosen,
             weight,
             bias=bias,
             row=row,
             class_weight=class_weight,
-            row_weights=RowWeights(by_loss * unit if unit.dim() == 0 else by_loss) if any(need) else RowWeights(),
+            row_weights=RowWeights(by_loss) if any(need) else RowWeights(),
             need=Need(*need),
             budget=budget,
             exact=exact,
