@@ -30,29 +30,29 @@ def check_tensors(
     """Shapes, dtypes and devices of the tensors; raises `TypeError` or `ValueError`."""
     _check_dtype("hidden", hidden)
     _check_dtype("weight", weight)
-    _check_dtype("labels", labels, "torch.int64", (torch.int64,))
+    _check_dtype("labels", labels, (torch.int64,), "torch.int64")
     if weight.dim() != 2 or weight.shape[0] == 0:
         raise ValueError(f"weight: expected the shape (vocabulary, hidden size), got {tuple(weight.shape)}")
     vocabulary, hidden_size = weight.shape
     if hidden.dim() == 0 or hidden.shape[-1] != hidden_size:
         raise ValueError(f"hidden: expected the shape (..., {hidden_size}) of weight, got {tuple(hidden.shape)}")
-    optional = (
-        ("bias", bias, (vocabulary,)),
-        ("vocab_bias", vocab_bias, (vocabulary,)),
-        ("class_weight", class_weight, (vocabulary,)),
-        ("token_weight", token_weight, tuple(hidden.shape[:-1])),
-    )
-    for name, tensor, _ in optional:
-        if tensor is not None:
-            _check_dtype(name, tensor)
-    for name, tensor, shape in (("labels", labels, tuple(hidden.shape[:-1])), *optional):
+    per_class, per_token = (vocabulary,), tuple(hidden.shape[:-1])
+    for name, tensor, shape in (
+        ("weight", weight, (vocabulary, hidden_size)),
+        ("labels", labels, per_token),
+        ("bias", bias, per_class),
+        ("vocab_bias", vocab_bias, per_class),
+        ("class_weight", class_weight, per_class),
+        ("token_weight", token_weight, per_token),
+    ):
         if tensor is None:
             continue
+        if name != "labels":
+            _check_dtype(name, tensor)
         found = tuple(tensor.shape)
         if found != shape and not (name == "vocab_bias" and found == (1, *shape)):
             raise ValueError(f"{name}: expected the shape {shape}, got {found}")
-    for name, tensor in (("weight", weight), ("labels", labels), *((name, tensor) for name, tensor, _ in optional)):
-        if tensor is not None and tensor.device != hidden.device:
+        if tensor.device != hidden.device:
             raise ValueError(f"{name}: expected the device {hidden.device} of hidden, got {tensor.device}")
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and operand_dtype(tensor) != operand_dtype(hidden):
@@ -81,22 +81,14 @@ def check_options(
     outputs: Any,
 ) -> None:
     """The arguments that are no large tensors; raises `TypeError` or `ValueError`."""
-    one, number = "a number or a tensor of one element, real", Real | Tensor | None
-    _check("scale", scale, number, one, _is_one_number)
-    _check(
-        "divisor",
-        divisor,
-        number,
-        f"{one} and not 0",
-        lambda x: _is_one_number(x) and (isinstance(x, Tensor) or x != 0),
-    )
-    _check("num_items", num_items, number, one, _is_one_number)
+    number, one = Real | Tensor | None, "a number or a tensor of one element, real"
+    for name, value in (("scale", scale), ("divisor", divisor), ("num_items", num_items)):
+        _check(name, value, number, one, _is_one_number)
+    _check("divisor", divisor, number, "a number other than 0", lambda x: isinstance(x, Tensor) or x != 0)
     _check_no_gradient("num_items", num_items)
-    _check(
-        "softcap", softcap, Real | None, "a finite number other than 0", lambda x: -INFINITE < x < INFINITE and x != 0
-    )
+    _check("softcap", softcap, Real | None, "a finite number other than 0", lambda x: x != 0 and abs(x) < INFINITE)
     _check("temperature", temperature, Real, "a finite number above 0", lambda x: 0 < x < INFINITE)
-    _check("z_loss", z_loss, Real, "a finite number", lambda x: -INFINITE < x < INFINITE)
+    _check("z_loss", z_loss, Real, "a finite number", lambda x: abs(x) < INFINITE)
     _check("label_smoothing", label_smoothing, Real, "a number from 0 to 1", lambda x: 0 <= x <= 1)
     rows = f"1 to {vocabulary} (the rows of weight)"
     _check("valid_vocab", valid_vocab, Integral | None, rows, lambda x: 1 <= x <= vocabulary)
@@ -107,10 +99,7 @@ def check_options(
     _check("shift", shift, bool, "True or False")
     _check("exact", exact, bool, "True or False")
     _check("reduction", reduction, str, f"one of {', '.join(REDUCTIONS)}", lambda x: x in REDUCTIONS)
-    names = f"some of {', '.join(OUTPUTS)}"
-    _check(
-        "outputs", outputs, Collection, names, lambda x: not isinstance(x, str) and all(each in OUTPUTS for each in x)
-    )
+    _check("outputs", outputs, Collection, f"some of {', '.join(OUTPUTS)}", _are_outputs)
     if num_items is not None and reduction != "mean":
         raise ValueError(f'num_items: it replaces the divisor of reduction="mean", but reduction is {reduction!r}')
 
@@ -131,16 +120,17 @@ def _check(name: str, value: Any, kind: Any, expected: str, fits: Callable[[Any]
 
 
 def _is_one_number(value: Any) -> bool:
-    return not isinstance(value, Tensor) or (
-        value.numel() == 1 and not value.is_complex() and value.dtype != torch.bool
-    )
+    if not isinstance(value, Tensor):
+        return True
+    return value.numel() == 1 and value.dtype != torch.bool and not value.is_complex()
+
+
+def _are_outputs(names: Any) -> bool:
+    return not isinstance(names, str) and all(name in OUTPUTS for name in names)
 
 
 def _check_dtype(
-    name: str,
-    tensor: Any,
-    expected: str = "a floating dtype of 16 bits or more",
-    dtypes: Collection[torch.dtype] = FLOATS,
+    name: str, tensor: Any, dtypes: Any = FLOATS, expected: str = "a floating dtype of 16 bits or more"
 ) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")

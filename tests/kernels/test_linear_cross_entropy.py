@@ -492,7 +492,7 @@ def test_autocast(loss_dtype):
         ({"scale": torch.tensor(1j)}, ValueError, "scale: .* real, got torch.complex64"),
         ({"scale": True}, TypeError, "scale: expected a number"),
         ({"divisor": "2"}, TypeError, "divisor: expected a number"),
-        ({"divisor": 0}, ValueError, "divisor: .* not 0"),
+        ({"divisor": 0}, ValueError, "divisor: expected a number other than 0"),
         ({"softcap": torch.ones(1)}, TypeError, "softcap: expected a finite number other than 0, got Tensor"),
         ({"softcap": 0}, ValueError, "softcap: expected a finite number other than 0, got 0"),
         ({"softcap": float("nan")}, ValueError, "softcap: expected a finite number other than 0, got nan"),
