@@ -15,13 +15,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fusegen.kernels.devices import triton_drives
 from fusegen.kernels.linear_cross_entropy import chunked
 from fusegen.kernels.linear_cross_entropy.problem import FusedRows, Rows, padded_columns
 from fusegen.kernels.linear_cross_entropy.selection import Selection
@@ -101,13 +100,8 @@ def _named(name: str) -> Backend:
     raise ValueError(f"backend: expected one of {', '.join(backend_names())}, got {name!r}")
 
 
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None and find_spec("fusegen.kernels.linear_cross_entropy.schedules") is not None
-
-
 def _triton_supports(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cuda" and dtype == torch.float32 and _has_triton()
+    return dtype == torch.float32 and triton_drives(device)
 
 
 def _triton_rows(chosen: Selection, weight: Tensor, **options: Any) -> Rows:

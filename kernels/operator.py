@@ -17,9 +17,9 @@ of its context apart:
             return (gradient * 2,)
 
 Defining the class registers `torch.ops.fusegen.double` with a fake kernel, autograd and autocast rules, so
-that a compiled graph sees one node and `save_context` runs once per trace, on fake tensors. The older form,
-one `forward(ctx, *inputs)` instead of the pair, is accepted: such an operator runs eagerly, and is a graph
-break under `torch.compile`.
+that a compiled graph sees one node, and `save_context` runs on fake tensors, once in each pass of the tracer.
+The older form, one `forward(ctx, *inputs)` instead of the pair, is accepted: such an operator runs eagerly,
+and is a graph break under `torch.compile`.
 
 An operator that is a dataclass holds its operands: `SoftCap(30.0)(logits)` is `SoftCap.apply(logits, 30.0)`.
 """
@@ -32,10 +32,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 NAMESPACE = "fusegen"
 AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA", "xpu": "AutocastXPU"}
+
+UNFUSED = 'compute this loss unfused: with plain torch, or in `fusegen.fused(fuse="never")`'
 
 Tensors = tuple[Any, ...]
 
@@ -74,7 +76,13 @@ class Operator:
 
     @classmethod
     def apply(cls, *inputs: Any) -> Any:
-        """The outputs: one tensor, or a tuple where there are several. A legacy operator breaks a compiled graph."""
+        """The outputs: one tensor, or a tuple where there are several. A legacy operator breaks a compiled graph.
+
+        Raises:
+            NotImplementedError: an input has a tangent of forward-mode differentiation.
+        """
+        if forward_ad._current_level >= 0 and any(_has_tangent(each) for each in inputs):
+            raise NotImplementedError(f"{cls.name}: no forward-mode derivative is defined; {UNFUSED}")
         return cls.apply_eagerly(*inputs) if cls.is_legacy else cls._registered(*inputs)
 
     @classmethod
@@ -89,6 +97,26 @@ class Operator:
 
     def __call__(self, first: Tensor) -> Any:
         return type(self).apply(first, *self.operands())
+
+    def call_eagerly(self, first: Tensor) -> Any:
+        return type(self).apply_eagerly(first, *self.operands())
+
+
+class _SecondDerivative(torch.autograd.Function):
+    """A zero that depends on the inputs of an operator, and whose derivative is an error."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, *inputs: Any) -> Tensor:
+        ctx.name = name
+        return torch.zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        raise NotImplementedError(f"{ctx.name}: no second derivative is defined; {UNFUSED}")
+
+
+def _has_tangent(value: Any) -> bool:
+    return isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None
 
 
 def _is_legacy(cls: type) -> bool:
@@ -118,15 +146,30 @@ def _eager_methods(cls: Any) -> dict[str, Any]:
     def forward(ctx: Any, *inputs: Any) -> Any:
         outputs, saved = cls.forward_compute(*inputs)
         ctx.mark_non_differentiable(*outputs[len(cls.results) :])
-        cls.save_context(ctx, inputs, saved)
+        _save_context(cls, ctx, inputs, saved)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    return {"forward": staticmethod(forward), "backward": staticmethod(once_differentiable(_padded_backward(cls)))}
+    return {"forward": staticmethod(forward), "backward": staticmethod(_once_differentiable(cls))}
 
 
-def _padded_backward(cls: Any) -> Callable[..., Any]:
+def _save_context(cls: Any, ctx: Any, inputs: tuple[Any, ...], saved: Tensors) -> None:
+    cls.save_context(ctx, inputs, saved)
+    with torch.enable_grad():
+        ctx.second_derivative = _SecondDerivative.apply(cls.name, *inputs)
+
+
+def _once_differentiable(cls: Any) -> Callable[..., Any]:
+    """The backward, with a None for each input that it leaves out. What it returns cannot be differentiated again.
+
+    torch's own `once_differentiable` says so only where the incoming gradient depends on something.
+    """
+
     def backward(ctx: Any, *gradients: Any) -> Any:
-        inputs = cls.backward(ctx, *gradients[: len(cls.results)])
+        with torch.no_grad():
+            inputs = cls.backward(ctx, *gradients[: len(cls.results)])
+        if torch.is_grad_enabled():
+            zero = ctx.second_derivative
+            inputs = [None if each is None else each + zero.to(each.device, each.dtype) for each in inputs]
         return (*inputs, *[None] * (len(ctx.needs_input_grad) - len(inputs)))
 
     return backward
@@ -149,7 +192,7 @@ def _register(cls: Any) -> Callable[..., Any]:
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         outputs = output if count > 1 else (output,)
         ctx.mark_non_differentiable(*outputs[len(cls.results) :])
-        cls.save_context(ctx, inputs, outputs[visible:])
+        _save_context(cls, ctx, inputs, outputs[visible:])
 
     schema = _schema(signature, count)
     operator = torch.library.custom_op(
@@ -160,7 +203,7 @@ def _register(cls: Any) -> Callable[..., Any]:
         tags=(torch.Tag.cudagraph_unsafe,) if cls.__dict__.get("synchronises") else None,
     )
     operator.register_fake(fake)
-    operator.register_autograd(once_differentiable(_padded_backward(cls)), setup_context=setup_context)
+    operator.register_autograd(_once_differentiable(cls), setup_context=setup_context)
     _register_autocast(cls, list(signature.parameters))
     overload = getattr(torch.ops.fusegen, cls.name).default
     if visible == count:

@@ -2,120 +2,145 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from collections.abc import Callable, Collection
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fusegen.kernels.devices import autocast_dtype
+
 REDUCTIONS = ("none", "mean", "sum")
 OUTPUTS = ("logprob", "logsumexp", "entropy", "top1", "hits")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+INFINITE = float("inf")
 
 
 def check_tensors(
-    hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None, vocab_bias: Tensor | None
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor | None,
+    vocab_bias: Tensor | None,
+    class_weight: Tensor | None,
+    token_weight: Tensor | None,
 ) -> None:
     """Shapes, dtypes and devices of the tensors; raises `TypeError` or `ValueError`."""
-    for name, tensor in (("hidden", hidden), ("weight", weight), ("labels", labels)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-    for name, tensor in (("hidden", hidden), ("weight", weight)):
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name}: expected a floating dtype, got {tensor.dtype}")
-    if labels.dtype != torch.int64:
-        raise TypeError(f"labels: expected torch.int64, got {labels.dtype}")
+    _check_dtype("hidden", hidden)
+    _check_dtype("weight", weight)
+    _check_dtype("labels", labels, (torch.int64,), "torch.int64")
     if weight.dim() != 2 or weight.shape[0] == 0:
         raise ValueError(f"weight: expected the shape (vocabulary, hidden size), got {tuple(weight.shape)}")
     vocabulary, hidden_size = weight.shape
-    if hidden.dim() < 2 or hidden.shape[-1] != hidden_size:
+    if hidden.dim() == 0 or hidden.shape[-1] != hidden_size:
         raise ValueError(f"hidden: expected the shape (..., {hidden_size}) of weight, got {tuple(hidden.shape)}")
-    if labels.shape != hidden.shape[:-1]:
-        raise ValueError(f"labels: expected the shape {tuple(hidden.shape[:-1])} of hidden, got {tuple(labels.shape)}")
-    if bias is not None and bias.shape != (vocabulary,):
-        raise ValueError(f"bias: expected the shape ({vocabulary},), got {tuple(bias.shape)}")
-    if vocab_bias is not None and tuple(vocab_bias.shape) not in ((vocabulary,), (1, vocabulary)):
-        raise ValueError(f"vocab_bias: expected the shape ({vocabulary},), got {tuple(vocab_bias.shape)}")
-    for name, other in (("weight", weight), ("labels", labels), ("bias", bias), ("vocab_bias", vocab_bias)):
-        if other is not None and other.device != hidden.device:
-            raise ValueError(f"{name}: expected the device {hidden.device} of hidden, got {other.device}")
-    if not torch.is_autocast_enabled(hidden.device.type):
-        for name, other in (("weight", weight), ("bias", bias)):
-            if other is not None and other.dtype != hidden.dtype:
-                raise TypeError(f"{name}: expected the dtype {hidden.dtype} of hidden, got {other.dtype}")
+    per_class, per_token = (vocabulary,), tuple(hidden.shape[:-1])
+    for name, tensor, shape in (
+        ("weight", weight, (vocabulary, hidden_size)),
+        ("labels", labels, per_token),
+        ("bias", bias, per_class),
+        ("vocab_bias", vocab_bias, per_class),
+        ("class_weight", class_weight, per_class),
+        ("token_weight", token_weight, per_token),
+    ):
+        if tensor is None:
+            continue
+        if name != "labels":
+            _check_dtype(name, tensor)
+        found = tuple(tensor.shape)
+        if found != shape and not (name == "vocab_bias" and found == (1, *shape)):
+            raise ValueError(f"{name}: expected the shape {shape}, got {found}")
+        if tensor.device != hidden.device:
+            raise ValueError(f"{name}: expected the device {hidden.device} of hidden, got {tensor.device}")
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None and operand_dtype(tensor) != operand_dtype(hidden):
+            raise TypeError(f"{name}: expected the dtype {hidden.dtype} of hidden, got {tensor.dtype}")
+    _check_no_gradient("class_weight", class_weight)
 
 
 def check_options(
     vocabulary: int,
+    *,
     scale: Any,
     divisor: Any,
     softcap: Any,
     valid_vocab: Any,
+    temperature: Any,
+    logits_dtype: Any,
+    loss_dtype: Any,
+    ignore_index: Any,
     label_smoothing: Any,
+    z_loss: Any,
     reduction: Any,
     num_items: Any,
+    shift: Any,
+    budget: Any,
+    exact: Any,
+    outputs: Any,
 ) -> None:
     """The arguments that are no large tensors; raises `TypeError` or `ValueError`."""
+    number, one = Real | Tensor | None, "a number or a tensor of one element, real"
     for name, value in (("scale", scale), ("divisor", divisor), ("num_items", num_items)):
-        if isinstance(value, Tensor):
-            if value.numel() != 1:
-                raise ValueError(f"{name}: expected a tensor of one element, got the shape {tuple(value.shape)}")
-        elif not isinstance(value, Real | None):
-            raise TypeError(f"{name}: expected a number or a tensor of one element, got {type(value).__name__}")
-    if not isinstance(softcap, Real | None):
-        raise TypeError(f"softcap: expected a number, got {type(softcap).__name__}")
-    if valid_vocab is not None and not 1 <= valid_vocab <= vocabulary:
-        raise ValueError(f"valid_vocab: expected 1 to {vocabulary} (the rows of weight), got {valid_vocab}")
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing: expected a number from 0 to 1, got {label_smoothing}")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+        _check(name, value, number, one, _is_one_number)
+    _check("divisor", divisor, number, "a number other than 0", lambda x: isinstance(x, Tensor) or x != 0)
+    _check_no_gradient("num_items", num_items)
+    _check("softcap", softcap, Real | None, "a finite number other than 0", lambda x: x != 0 and abs(x) < INFINITE)
+    _check("temperature", temperature, Real, "a finite number above 0", lambda x: 0 < x < INFINITE)
+    _check("z_loss", z_loss, Real, "a finite number", lambda x: abs(x) < INFINITE)
+    _check("label_smoothing", label_smoothing, Real, "a number from 0 to 1", lambda x: 0 <= x <= 1)
+    rows = f"1 to {vocabulary} (the rows of weight)"
+    _check("valid_vocab", valid_vocab, Integral | None, rows, lambda x: 1 <= x <= vocabulary)
+    _check("ignore_index", ignore_index, Integral, "an integer of 64 bits", lambda x: -(2**63) <= x < 2**63)
+    _check("budget", budget, Integral | None, "a positive number of bytes", lambda x: x > 0)
+    _check("logits_dtype", logits_dtype, torch.dtype | None, "a floating dtype", lambda x: x in FLOATS)
+    _check("loss_dtype", loss_dtype, torch.dtype | None, "a floating dtype", lambda x: x in FLOATS)
+    _check("shift", shift, bool, "True or False")
+    _check("exact", exact, bool, "True or False")
+    _check("reduction", reduction, str, f"one of {', '.join(REDUCTIONS)}", lambda x: x in REDUCTIONS)
+    _check("outputs", outputs, Collection, f"some of {', '.join(OUTPUTS)}", _are_outputs)
     if num_items is not None and reduction != "mean":
         raise ValueError(f'num_items: it replaces the divisor of reduction="mean", but reduction is {reduction!r}')
 
 
-def check_weights(
-    labels: Tensor, vocabulary: int, class_weight: Any, token_weight: Any, z_loss: Any, temperature: Any
+def operand_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype in which an operand of the head's product takes part: autocast leaves float64 alone."""
+    lowered = None if tensor.dtype == torch.float64 else autocast_dtype(tensor.device)
+    return lowered or tensor.dtype
+
+
+def _check(name: str, value: Any, kind: Any, expected: str, fits: Callable[[Any], bool] = lambda value: True) -> None:
+    """Raises `TypeError` for other kinds, `ValueError` where a value (None apart) does not fit; no bool is a number."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
+    if value is not None and not fits(value):
+        found = f"{value.dtype} of the shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"{name}: expected {expected}, got {found}")
+
+
+def _is_one_number(value: Any) -> bool:
+    if not isinstance(value, Tensor):
+        return True
+    return value.numel() == 1 and value.dtype != torch.bool and not value.is_complex()
+
+
+def _are_outputs(names: Any) -> bool:
+    return not isinstance(names, str) and all(name in OUTPUTS for name in names)
+
+
+def _check_dtype(
+    name: str, tensor: Any, dtypes: Any = FLOATS, expected: str = "a floating dtype of 16 bits or more"
 ) -> None:
-    """The weights of classes and tokens, and the numbers beside them; raises `TypeError` or `ValueError`."""
-    shapes = (("class_weight", class_weight, (vocabulary,)), ("token_weight", token_weight, tuple(labels.shape)))
-    for name, tensor, shape in shapes:
-        if tensor is None:
-            continue
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name}: expected a floating dtype, got {tensor.dtype}")
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name}: expected the shape {shape}, got {tuple(tensor.shape)}")
-        if tensor.device != labels.device:
-            raise ValueError(f"{name}: expected the device {labels.device} of hidden, got {tensor.device}")
-    if class_weight is not None and class_weight.requires_grad:
-        raise ValueError("class_weight: expected a tensor without gradient, as torch's cross_entropy does")
-    for name, value in (("z_loss", z_loss), ("temperature", temperature)):
-        if isinstance(value, bool | Tensor) or not isinstance(value, Real):
-            raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected a number above 0, got {temperature}")
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in dtypes:
+        raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
 
 
-def check_choices(logits_dtype: Any, loss_dtype: Any, budget: Any, outputs: Any, ignore_index: Any) -> None:
-    """Dtypes, budget and names of outputs; raises `TypeError` or `ValueError`."""
-    for name, dtype in (("logits_dtype", logits_dtype), ("loss_dtype", loss_dtype)):
-        if dtype is None:
-            continue
-        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise TypeError(f"{name}: expected a floating dtype, got {dtype}")
-    if not isinstance(ignore_index, int):
-        raise TypeError(f"ignore_index: expected an integer, got {type(ignore_index).__name__}")
-    if budget is not None and not isinstance(budget, int):
-        raise TypeError(f"budget: expected a number of bytes, got {type(budget).__name__}")
-    if budget is not None and budget <= 0:
-        raise ValueError(f"budget: expected a positive number of bytes, got {budget}")
-    if isinstance(outputs, str):
-        raise TypeError(f"outputs: expected a sequence of names, got the string {outputs!r}")
-    for name in outputs:
-        if name not in OUTPUTS:
-            raise ValueError(f"outputs: expected some of {', '.join(OUTPUTS)}, got {name!r}")
+def _check_no_gradient(name: str, value: Any) -> None:
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise ValueError(f"{name}: expected a tensor without gradient, since none is computed for it")
 
 
 def check_labels(labels: Tensor, counted: Tensor, vocabulary: int) -> None:

@@ -2,7 +2,8 @@
 
 One chunk's logits are computed once, turned into that chunk's losses, and then overwritten by their own
 gradient (the formula is in `problem.py`). Sums over chunks run in float32 or better, so `exact` changes
-nothing here.
+nothing here. The budget holds for everything but the sum for a 16-bit head's gradient: where there are several
+chunks, it is as large as two such gradients.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ def fused_rows(
     weights = [None if each is None else chosen.of(each).to(row.dtype) for each in by_rows]
     backward = bool(row_weights)
     need = need if backward else Need()
-    totals = _Totals(hidden, weight, need, row)
+    parts = _slices(len(hidden), chunk_rows(columns, row.dtype, budget))
+    totals = _Totals(hidden, weight, need, row, budget, rounded_once=len(parts) == 1)
     chunks: list[tuple[Tensor, ...]] = []
-    for part in _slices(len(hidden), chunk_rows(columns, row.dtype, budget)):
+    for part in parts:
         x = (hidden[part] @ head.T).to(row.dtype)
         if offset is not None:
             x += offset
@@ -91,9 +93,9 @@ def chunk_rows(columns: int, dtype: torch.dtype, budget: int) -> int:
     return max(1, budget // (COPIES * dtype.itemsize * columns))
 
 
-def _slices(rows: int, size: int) -> list[slice]:
-    """Cuts of `rows` into `size`; one empty cut where there is no row."""
-    return [slice(start, start + size) for start in range(0, max(rows, 1), size)]
+def _slices(length: int, size: int) -> list[slice]:
+    """Cuts of `length` into `size`; one empty cut where there is nothing."""
+    return [slice(start, start + size) for start in range(0, max(length, 1), size)]
 
 
 def _transformed(x: Tensor, row: RowLoss, in_place: bool) -> Tensor:
@@ -166,8 +168,11 @@ def _gradient(
 class _Totals:
     """Gradients in the making: of hidden states row by row, of parameters summed over the chunks."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, need: Need, row: RowLoss) -> None:
-        wide = torch.promote_types(weight.dtype, torch.float32)
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, need: Need, row: RowLoss, budget: int, rounded_once: bool
+    ) -> None:
+        wide = weight.dtype if rounded_once else torch.promote_types(weight.dtype, torch.float32)
+        self.slab = max(1, budget // (COPIES * max(1, weight.shape[1]) * weight.element_size()))
         self.states, self.row_scale = hidden, row.scale
         self.hidden = torch.empty_like(hidden, memory_format=torch.contiguous_format) if need.hidden else None
         self.weight = torch.zeros(weight.shape, dtype=wide, device=weight.device) if need.weight else None
@@ -191,4 +196,5 @@ class _Totals:
         if self.weight is not None and self.weight.dtype == head.dtype:
             self.weight[:columns].addmm_(narrow.T, self.states[part])
         elif self.weight is not None:
-            self.weight[:columns] += narrow.T @ self.states[part]
+            for slab in _slices(columns, self.slab):
+                self.weight[:columns][slab] += narrow[:, slab].T @ self.states[part]

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusegen.kernels.linear_cross_entropy.arguments import (
-    check_choices,
-    check_options,
-    check_tensors,
-    check_weights,
+from fusegen.kernels.devices import autocast_dtype
+from fusegen.kernels.linear_cross_entropy.arguments import check_options, check_tensors, operand_dtype
+from fusegen.kernels.linear_cross_entropy.operators import (
+    LinearCrossEntropy,
+    TokenCrossEntropy,
+    row_weights,
+    times_class_weights,
 )
-from fusegen.kernels.linear_cross_entropy.operators import LinearCrossEntropy, TokenCrossEntropy, sum_of_weights
 from fusegen.kernels.linear_cross_entropy.reference import LossOutputs, Number, at_least_float32, shifted_labels
 
 
@@ -58,7 +59,7 @@ def linear_cross_entropy(
     logits' dtype in the model was: never with less digits than the statements that it replaces.
 
     Args:
-        hidden: `(..., H)`, any floating dtype and stride.
+        hidden: `(..., H)`, any floating dtype of 16 bits or more, any stride.
         weight: `(V, H)`, in the dtype of `hidden` unless autocast is on.
         labels: `(...)`, int64.
         bias: `(V,)`, the head's own.
@@ -79,9 +80,10 @@ def linear_cross_entropy(
         z_loss: coefficient of `logsumexp(logits) ** 2`, added to each token's loss (arXiv:2204.02311, section 5).
         reduction: `none` (the shape of `labels`, 0 where ignored), `mean` or `sum`. The divisor of `mean` is the
             sum of the weights (token's times class's) of the tokens that count: their number without weights.
-        num_items: a number or a tensor of one element that replaces the divisor of `mean`.
+        num_items: a number or a tensor of one element that replaces the divisor of `mean`; it has no gradient.
         shift: position i predicts label i + 1, along the last dimension of `labels`.
-        budget: bytes of workspace above the gradients; None for the backend's own (`kernels/backends.py`).
+        budget: bytes of workspace above the gradients; None for the backend's own (`kernels/backends.py`). Without
+            Triton the gradient of a 16-bit head is summed in float32 beside it.
         exact: the gradient of `weight` as accurate as with full logits, at some cost in time.
         outputs: some of `logprob`, `logsumexp`, `entropy`, `top1`, `hits`, see `LossOutputs`. While gradients are
             recorded, `logprob` and `entropy` are differentiable, and the backward computes the logits again.
@@ -94,51 +96,56 @@ def linear_cross_entropy(
         TypeError, ValueError: an argument does not fit the others; names it.
         IndexError: a label outside the vocabulary that is not `ignore_index` (checked on the CPU; elsewhere
             the device stops with a message).
+        NotImplementedError: its gradient is differentiated again, or it is differentiated in forward mode.
     """
-    check_tensors(hidden, weight, labels, bias, vocab_bias)
-    check_options(len(weight), scale, divisor, softcap, valid_vocab, label_smoothing, reduction, num_items)
-    check_weights(labels, len(weight), class_weight, token_weight, z_loss, temperature)
-    check_choices(logits_dtype, loss_dtype, budget, outputs, ignore_index)
+    check_tensors(hidden, weight, labels, bias, vocab_bias, class_weight, token_weight)
+    check_options(
+        len(weight), scale=scale, divisor=divisor, softcap=softcap, valid_vocab=valid_vocab, temperature=temperature,
+        logits_dtype=logits_dtype, loss_dtype=loss_dtype, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        z_loss=z_loss, reduction=reduction, num_items=num_items, shift=shift, budget=budget, exact=exact,
+        outputs=outputs,
+    )  # fmt: skip
     if shift:
         labels = shifted_labels(labels, ignore_index)
     logits = _dtype_of_logits(hidden, logits_dtype, vocab_bias, scale, divisor)
     if loss_dtype is None:
-        loss_dtype = torch.float32 if torch.is_autocast_enabled(hidden.device.type) else logits
+        loss_dtype = torch.float32 if autocast_dtype(hidden.device) else logits
     dtype = at_least_float32(torch.promote_types(torch.promote_types(hidden.dtype, logits), loss_dtype))
 
     offset = _sum_of_biases(bias, vocab_bias, dtype)
     scale_tensor, factor = _one_scale(scale, divisor, float(temperature), dtype, hidden.device)
     cap = None if softcap is None else float(softcap) / float(temperature)
-    rows, targets = hidden.flatten(0, -2), labels.flatten()
+    rows, targets = hidden.unsqueeze(0).flatten(0, -2), labels.flatten()
     tokens = None if token_weight is None else token_weight.flatten()
     items = _as_scalar(num_items, dtype, hidden.device)
     want = ["entropy" in outputs, "top1" in outputs or "hits" in outputs]
-    numbers = (int(ignore_index), factor, cap, valid_vocab, float(label_smoothing), float(z_loss))
+    columns = None if valid_vocab is None else int(valid_vocab)
+    numbers = (int(ignore_index), factor, cap, columns, float(label_smoothing), float(z_loss))
+    room = None if budget is None else int(budget)
     need = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (rows, weight, offset, scale_tensor)]
 
     weighs = torch.is_grad_enabled() and tokens is not None and tokens.requires_grad
     if reduction == "none" or weighs or (any(need) and ("logprob" in outputs or want[0])):
         loss, logprob, entropy, lse, top1 = TokenCrossEntropy.apply(
-            rows, weight, targets, offset, scale_tensor, class_weight, *numbers, budget, exact, dtype, want
+            rows, weight, targets, offset, scale_tensor, class_weight, *numbers, room, exact, dtype, want
         )
-        loss = loss if tokens is None else loss * tokens
+        weights = row_weights(targets != ignore_index, tokens, dtype)
+        loss = loss if tokens is None else loss * weights
         if reduction == "none":
             loss = loss.reshape(labels.shape)
         else:
             loss = loss.sum()
             if reduction == "mean" and items is None:
-                counted = targets != ignore_index
-                weights = counted.to(dtype) if tokens is None else counted * tokens.to(dtype)
-                items = sum_of_weights(weights, class_weight, targets, counted)
+                items = times_class_weights(weights, class_weight, targets).sum()
             loss = loss if items is None else loss / items
     else:
         loss, logprob, lse, entropy, top1 = LinearCrossEntropy.apply(
             rows, weight, targets, offset, scale_tensor, class_weight, tokens, items,
-            *numbers, reduction == "mean", budget, exact, dtype, need, want,
+            *numbers, reduction == "mean", room, exact, dtype, need, want,
         )  # fmt: skip
     if isinstance(num_items, Tensor) and num_items.dim() > 0:
         loss = loss.reshape(num_items.shape)
-    loss = loss.to(loss_dtype, copy=loss.dim() > 0)
+    loss = loss.to(loss_dtype, copy=reduction == "none" or loss.dim() > 0)
     if not outputs:
         return loss
     shown = {"logprob": logprob, "logsumexp": lse, "entropy": entropy, "top1": top1}
@@ -153,10 +160,7 @@ def _dtype_of_logits(
     hidden: Tensor, logits_dtype: torch.dtype | None, vocab_bias: Tensor | None, *scales: Number | None
 ) -> torch.dtype:
     """What torch's promotion makes of the head's output on its way to the loss."""
-    dtype = hidden.dtype
-    if torch.is_autocast_enabled(hidden.device.type) and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(hidden.device.type)
-    dtype = logits_dtype or dtype
+    dtype = logits_dtype or operand_dtype(hidden)
     for operand in (vocab_bias, *scales):
         if isinstance(operand, Tensor) and operand.dim() > 0:
             dtype = torch.promote_types(dtype, operand.dtype)

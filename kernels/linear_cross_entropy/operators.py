@@ -25,16 +25,22 @@ from fusegen.kernels.operator import Operator, Tensors
 
 IGNORED_TOP1 = -1
 
+FLOAT16_LENGTH = 4.0
+"""Length, as a vector, of what multiplies the rows' softmaxes where gradients are held in float16: 4 / sqrt(N) for
+each of N equal rows. At N = 16384 a softmax then keeps the digits of its small entries, and the head's gradient, at
+most 4 sqrt(N) times the mean hidden state, is in range while that is below 128."""
+
 
 class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
     """The total of weighted row losses, with its gradients; see `op.linear_cross_entropy` for the arguments.
 
-    need: gradients of hidden, weight, bias, scale. want: entropy, top1.
+    need: gradients of hidden, weight, bias, scale. want: entropy, top1. The saved gradients are `unit` times the
+    true ones, where it is not empty.
     """
 
     results = ("total",)
     auxiliary = ("logprob", "lse", "entropy", "top1")
-    intermediates = ("grad_hidden", "grad_weight", "grad_bias", "grad_scale")
+    intermediates = ("grad_hidden", "grad_weight", "grad_bias", "grad_scale", "unit")
     lowered = ("hidden", "weight")
     synchronises = True
 
@@ -62,21 +68,23 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
         want: Sequence[bool],
     ) -> tuple[Tensors, Tensors]:
         chosen = Selection(hidden, labels, ignore_index, valid_vocab or len(weight))
-        weights = chosen.counted.to(dtype)
-        if token_weight is not None:
-            weights = torch.where(chosen.counted, token_weight.to(dtype), 0)
+        row = _row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype)
+        weights = row_weights(chosen.counted, token_weight, dtype)
         divisor = num_items
         if mean and num_items is None:
-            divisor = sum_of_weights(weights, class_weight, labels, chosen.counted)
+            divisor = times_class_weights(weights, class_weight, labels).sum()
+        by_loss = weights if divisor is None else weights / divisor
+        unit = by_loss.new_empty(0)
+        if _has_unit(hidden, need):
+            unit = _float16_unit(times_class_weights(by_loss, class_weight, labels) * row.scale)
+            by_loss = by_loss * unit
         rows = _fused_rows(
             chosen,
             weight,
             bias=bias,
-            row=_row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype),
+            row=row,
             class_weight=class_weight,
-            row_weights=RowWeights(loss=weights if divisor is None else weights / divisor)
-            if any(need)
-            else RowWeights(),
+            row_weights=RowWeights(by_loss) if any(need) else RowWeights(),
             need=Need(*need),
             budget=budget,
             exact=exact,
@@ -84,13 +92,14 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
         )
         total = (chosen.of(weights) * rows.loss).sum()
         total = total if divisor is None else total / divisor
-        return (total, *_outputs(chosen, rows)[1:]), _gradients(rows, bias, scale)
+        return (total, *_outputs(chosen, rows)[1:]), (*_gradients(rows, bias, scale), unit)
 
     @staticmethod
     def forward_fake(hidden: Tensor, weight: Tensor, labels: Tensor, *options: Any) -> tuple[Tensors, Tensors]:
         bias, scale, (dtype, need, want) = options[0], options[1], options[-3:]
         outputs = hidden.new_empty((), dtype=dtype), *_fake_outputs(hidden, want, dtype)[1:]
-        return outputs, _fake_gradients(hidden, weight, bias, scale, need, dtype)
+        unit = hidden.new_empty(() if _has_unit(hidden, need) else 0, dtype=dtype)
+        return outputs, (*_fake_gradients(hidden, weight, bias, scale, need, dtype), unit)
 
     @staticmethod
     def save_context(ctx: Any, inputs: tuple[Any, ...], saved: Tensors) -> None:
@@ -103,9 +112,10 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
     def backward(ctx: Any, by_total: Tensor | None) -> Tensors:
         if by_total is None:
             return ()
+        *gradients, unit = ctx.saved_tensors
+        factor = by_total / unit if unit.dim() == 0 else by_total
         hidden, weight, bias, scale = (
-            times(gradient, by_total) if needed else None
-            for gradient, needed in zip(ctx.saved_tensors, ctx.need, strict=True)
+            times(gradient, factor) if needed else None for gradient, needed in zip(gradients, ctx.need, strict=True)
         )
         return hidden, weight, None, bias, scale
 
@@ -230,11 +240,31 @@ def _fused_rows(chosen: Selection, weight: Tensor, *, row: RowLoss, budget: int 
         return backend.fused_rows(chosen, weight, row=row, budget=budget, **options)
 
 
-def sum_of_weights(weights: Tensor, class_weight: Tensor | None, labels: Tensor, counted: Tensor) -> Tensor:
-    """The divisor of a mean, `()`: of all rows that count, the weight `(N,)` times that of the label's class."""
+def row_weights(counted: Tensor, token_weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """What each row's loss is multiplied by, `(N,)`: 0 where it does not count, whatever its token weighs."""
+    return counted.to(dtype) if token_weight is None else torch.where(counted, token_weight.to(dtype), 0)
+
+
+def times_class_weights(weights: Tensor, class_weight: Tensor | None, labels: Tensor) -> Tensor:
+    """Each row's weight `(N,)` times that of its label's class; their sum is the divisor of a mean."""
     if class_weight is None:
-        return weights.sum()
-    return (weights * class_weight.to(weights.dtype)[labels.where(counted, 0)]).sum()
+        return weights
+    # A label outside the vocabulary weighs 0 (it is ignored) or stops the device later, with a message.
+    return weights * class_weight.to(weights.dtype)[labels.clamp(0, len(class_weight) - 1)]
+
+
+def _has_unit(hidden: Tensor, need: Sequence[bool]) -> bool:
+    return hidden.dtype == torch.float16 and any(need)
+
+
+def _float16_unit(gradients: Tensor) -> Tensor:
+    """What rows are multiplied by so that float16 can hold their gradients, of sizes `(N,)`; 0-d, a power of two.
+
+    A `GradScaler` multiplies the loss for the same end, but its factor is only known in the backward.
+    """
+    length = torch.linalg.vector_norm(gradients).nan_to_num(0.0, 0.0)
+    exponent = torch.frexp(length).exponent.clamp(-100, 100)
+    return torch.ldexp(length.new_full((), FLOAT16_LENGTH), -exponent)
 
 
 def _row_loss(scale: Tensor | None, factor: float, *options: Any) -> RowLoss:

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusegen.kernels.devices import autocast_dtype
+
 Number = float | Tensor
 
 
@@ -70,6 +72,8 @@ def vocabulary_logits(
 
 def shifted_labels(labels: Tensor, ignore_index: int) -> Tensor:
     """Labels `(..., S)` moved one to the left, so that position i predicts token i + 1; the last is ignored."""
+    if labels.dim() == 0:
+        raise ValueError("labels: expected a dimension to shift along, got the shape ()")
     return F.pad(labels, (0, 1), value=ignore_index)[..., 1:].contiguous()
 
 
@@ -116,10 +120,10 @@ def linear_cross_entropy_reference(
     )
     logits = logits if temperature == 1 else logits / temperature
     if loss_dtype is None:
-        loss_dtype = torch.float32 if torch.is_autocast_enabled(logits.device.type) else logits.dtype
+        loss_dtype = torch.float32 if autocast_dtype(logits.device) else logits.dtype
     if shift:
         labels = shifted_labels(labels, ignore_index)
-    wide = logits.to(loss_dtype).to(at_least_float32(loss_dtype)).flatten(0, -2)
+    wide = logits.to(loss_dtype).to(at_least_float32(loss_dtype)).unsqueeze(0).flatten(0, -2)
     target = labels.flatten()
     counted = target != ignore_index
     classes = None if class_weight is None else class_weight[: wide.shape[1]].to(wide.dtype)
@@ -128,7 +132,9 @@ def linear_cross_entropy_reference(
     )
     lse = wide.logsumexp(1)
     losses = losses + torch.where(counted, z_loss * lse.square(), 0) if z_loss else losses
-    weights = counted.to(wide.dtype) if token_weight is None else token_weight.flatten().to(wide.dtype) * counted
+    weights = counted.to(wide.dtype)
+    if token_weight is not None:
+        weights = torch.where(counted, token_weight.flatten().to(wide.dtype), 0)
     weighted = torch.where(counted, losses, 0) * weights
     inside = target.masked_fill(~counted, 0)
     if reduction == "none":

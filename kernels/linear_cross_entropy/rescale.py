@@ -6,13 +6,10 @@ learn that it is must not wait for the device: so the kernel itself looks, and r
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
-from fusegen.kernels.devices import on
+from fusegen.kernels.devices import on, triton_drives
 
 PIECE = 2**22
 """Elements that are widened at once where low precision is multiplied without Triton."""
@@ -26,7 +23,7 @@ def multiply_unless_one_(gradient: Tensor, factor: Tensor) -> None:
     if gradient.device.type == "cpu":
         if factor.item() != 1:
             _multiply_(gradient, factor)
-    elif _has_triton():
+    elif triton_drives(gradient.device):
         from fusegen.kernels.linear_cross_entropy.rescale_kernel import launch
 
         with on(gradient.device):
@@ -43,9 +40,12 @@ def _(gradient: Tensor, factor: Tensor) -> None:
 def times(gradient: Tensor, factor: Tensor) -> Tensor:
     """`gradient * factor`, in the gradient's memory where nobody can ask for it again.
 
-    A compiler that traces this (with tensors of its own classes) gets it without a change in place.
+    What `torch.autograd.graph.saved_tensors_hooks` keep of a saved gradient without a copy changes with it.
+    A compiler that traces this gets it without a change in place: by tensors of its own classes where it traces
+    forward and backward at once, as compiled autograd where it traces the backward alone.
     """
-    if type(gradient) is not Tensor or torch._C._autograd._get_current_graph_task_keep_graph():
+    tracing = torch.compiler.is_compiling() or type(gradient) is not Tensor
+    if tracing or torch._C._autograd._get_current_graph_task_keep_graph():
         gradient = gradient.clone()
     else:
         # Another tensor on the same memory: autograd copies a gradient that something else refers to as well.
@@ -61,8 +61,3 @@ def _multiply_(gradient: Tensor, factor: Tensor) -> None:
         return
     for piece in gradient.view(-1).split(PIECE):
         piece.copy_(piece.to(wide) * factor.to(wide))
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None

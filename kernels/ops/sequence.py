@@ -23,5 +23,5 @@ class Sequence:
 
     def __call__(self, value: Tensor) -> Any:
         for operator in self.operators:
-            value = operator.apply_eagerly(value, *operator.operands()) if self.is_legacy else operator(value)
+            value = operator.call_eagerly(value) if self.is_legacy else operator(value)
         return value

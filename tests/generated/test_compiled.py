@@ -78,26 +78,23 @@ def test_one_graph_for_all_patterns_of_ignored_tokens(name: str, monkeypatch: py
     family = shallow(name)
     model = family.build()
     expected = [loss_and_gradients(model, model, batch) for batch in batches(family)]
-    saved_while_tracing = []
+    saved = []
     save_context = LinearCrossEntropy.save_context
 
-    def watched(ctx: Any, inputs: Any, saved: Any) -> None:
-        saved_while_tracing.append(type(saved[0]) is not torch.Tensor)
-        save_context(ctx, inputs, saved)
+    def watched(ctx: Any, inputs: Any, tensors: Any) -> None:
+        saved.append(type(tensors[0]).__name__)
+        save_context(ctx, inputs, tensors)
 
     monkeypatch.setattr(LinearCrossEntropy, "save_context", staticmethod(watched))
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    traces = []
     for batch, wanted in zip(batches(family), expected, strict=True):
         torch.testing.assert_close(
             loss_and_gradients(model, compiled, batch), wanted, rtol=1e-4, atol=1e-4, equal_nan=True
         )
-        traces.append(len(saved_while_tracing))
     assert counters["stats"]["unique_graphs"] == 1, "a recompilation"
     assert not counters["graph_break"]
-    assert all(saved_while_tracing), "the context was saved outside a trace"
-    assert 1 <= traces[0] <= 3, "more than once for each of the compiler's own tracing passes"
-    assert traces[-1] == traces[0]
+    # Dynamo asks for the outputs' shapes, AOTAutograd for what they alias, then it traces forward and backward.
+    assert saved == ["FakeTensor", "FunctionalTensor", "FunctionalTensor"]
 
 
 def test_batches_of_other_lengths_share_a_graph() -> None:

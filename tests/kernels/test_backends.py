@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 
-from fusegen.kernels import backends, linear_cross_entropy  # noqa: E402
+from fusegen.kernels import backends, devices, linear_cross_entropy  # noqa: E402
 from fusegen.kernels.backends import Backend, backend_for, backend_names, register_backend, use_backend  # noqa: E402
 from fusegen.kernels.linear_cross_entropy import chunked  # noqa: E402
 from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, RowWeights  # noqa: E402
@@ -58,6 +61,23 @@ def test_overrides(mine, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("driven", ["cuda", "xpu"])
+def test_a_device_that_triton_drives_has_the_triton_backend(driven, monkeypatch):
+    """With a driver of that kind put in force: neither device need be here."""
+    runtime = pytest.importorskip("triton.runtime")
+    driver = SimpleNamespace(get_active_torch_device=lambda: torch.device(driven, 0))
+    monkeypatch.setattr(runtime.driver, "_active", driver)
+    monkeypatch.delenv(backends.VARIABLE, raising=False)
+    devices._driven_by_triton.cache_clear()
+    try:
+        for kind in ("cuda", "xpu"):
+            assert backend_for(torch.device(kind), torch.float32).name == ("triton" if kind == driven else "torch")
+        assert backend_for(torch.device(driven), torch.float64).name == "torch"
+        assert backend_for(CPU, torch.float32).name == "torch"
+    finally:
+        devices._driven_by_triton.cache_clear()
+
+
 @pytest.mark.parametrize("budget", [1, 1000, 10**9])
 def test_the_budget_bounds_the_chunks_and_changes_nothing_else(budget):
     torch.manual_seed(0)
@@ -89,3 +109,18 @@ def test_the_budget_bounds_the_chunks_and_changes_nothing_else(budget):
     expected = rows(10**9)
     torch.testing.assert_close((found.loss, found.grad_hidden), (expected.loss, expected.grad_hidden))
     torch.testing.assert_close(found.grad_weight, expected.grad_weight)
+
+
+@pytest.mark.parametrize(("rows", "budget", "sums"), [(64, 2**18, 2), (12, 2**20, 0)])
+def test_the_memory_of_a_16_bit_head(rows, budget, sums):
+    """The budget, and with several chunks a sum in float32 as large as two gradients of the head."""
+    hidden = torch.randn(rows, 128).bfloat16().requires_grad_()
+    weight = torch.randn(4000, 128).bfloat16().requires_grad_()
+    labels = torch.randint(0, 4000, (rows,))
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        loss = linear_cross_entropy(hidden, weight, labels, budget=budget)
+    events = sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    held = list(itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+    assert held[-1] > 2 * weight.numel()
+    assert max(held) <= 2 * hidden.numel() + 2 * (1 + sums) * weight.numel() + budget
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy((hidden @ weight.T).float(), labels))

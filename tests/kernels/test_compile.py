@@ -6,6 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 
+from torch._dynamo import compiled_autograd  # noqa: E402
+
 from fusegen.kernels import linear_cross_entropy  # noqa: E402
 from fusegen.kernels.ops import CrossEntropy, Linear, Sequence, SoftCap  # noqa: E402
 
@@ -46,3 +48,18 @@ def test_an_unfused_sequence():
     torch.testing.assert_close(
         torch.compile(loss, fullgraph=True, backend="aot_eager")(hidden, weight), loss(hidden, weight)
     )
+
+
+def test_compiled_autograd():
+    hidden, weight = torch.randn(5, 4, requires_grad=True), torch.randn(11, 4, requires_grad=True)
+    labels = torch.randint(0, 11, (5,))
+
+    def loss():
+        rows = linear_cross_entropy(hidden, weight, labels, reduction="none")
+        return 2 * linear_cross_entropy(hidden, weight, labels) + rows.sum() + Linear(weight)(hidden).sum()
+
+    expected = torch.autograd.grad(loss(), (hidden, weight))
+    total = loss()
+    with compiled_autograd._enable(torch.compile(fullgraph=True, backend="aot_eager")):
+        total.backward()
+    torch.testing.assert_close((hidden.grad, weight.grad), expected)

@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from fusegen.kernels import ops  # noqa: E402
 from fusegen.kernels.fuser import FusedLinearCrossEntropy, fuse  # noqa: E402
+from fusegen.kernels.operator import Operator  # noqa: E402
 from fusegen.kernels.ops import Bias, Cast, CrossEntropy, Linear, LogitScale, Sequence, SoftCap, VocabSlice  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,23 @@ def test_what_stands_before_and_after_stays():
     fused = fuse(sequence)
     assert [type(each) for each in fused.operators] == [SoftCap, FusedLinearCrossEntropy, LogitScale]
     torch.testing.assert_close(fused(hidden), sequence(hidden))
+
+
+def test_a_fused_part_beside_a_legacy_operator():
+    class Half(Operator, name="test_half"):
+        @staticmethod
+        def forward(ctx, loss):
+            return loss / 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient / 2
+
+    hidden, sequence = leaf(6, HIDDEN), Sequence((Linear(leaf(VOCABULARY, HIDDEN)), CrossEntropy(LABELS)))
+    loss = Sequence((*fuse(sequence).operators, Half()))(hidden)
+    expected = sequence(hidden) / 2
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, hidden), torch.autograd.grad(expected, hidden))
 
 
 WEIGHT = torch.zeros(VOCABULARY, HIDDEN)

@@ -32,7 +32,7 @@ def test_the_backend_is_triton():
     assert backend_for(torch.device("cuda"), torch.float32).name == "triton"
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-3), (torch.bfloat16, 3e-2), (torch.float16, 3e-2)])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_against_the_definition(option, dtype, tolerance):
     torch.manual_seed(0)

@@ -9,8 +9,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 
 from torch import Tensor  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
 
-from fusegen.kernels import ops  # noqa: E402
+from fusegen.kernels import linear_cross_entropy, ops  # noqa: E402
 from fusegen.kernels.linear_cross_entropy import operators, rescale  # noqa: E402
 from fusegen.kernels.operator import Operator  # noqa: E402
 
@@ -161,3 +162,33 @@ def test_autocast_rules():
         loss = ops.CrossEntropy(torch.tensor([0, 1, 2]))(logits)
     assert (logits.dtype, loss.dtype) == (torch.bfloat16, torch.float32)
     assert torch.autograd.grad(loss, weight)[0].dtype == torch.float32
+
+
+WAYS = {
+    "sum": lambda hidden, weight: linear_cross_entropy(hidden, weight, LABELS),
+    "rows": lambda hidden, weight: linear_cross_entropy(hidden, weight, LABELS, reduction="none").sum(),
+    "unfused": lambda hidden, weight: ops.Sequence((ops.Linear(weight), ops.CrossEntropy(LABELS)))(hidden),
+    "eagerly": lambda hidden, weight: ops.Linear.apply_eagerly(hidden, weight, None).sum(),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_second_derivative_is_an_error(way):
+    hidden, weight, loss = leaf(6, 4), leaf(11, 4), WAYS[way]
+    (first,) = torch.autograd.grad(loss(hidden, weight), hidden, create_graph=True)
+    torch.testing.assert_close(first.detach(), torch.autograd.grad(loss(hidden, weight), hidden)[0])
+    with pytest.raises(NotImplementedError, match="no second derivative is defined; compute this loss unfused"):
+        (loss(hidden, weight) + first.square().sum()).backward()
+    with pytest.raises(NotImplementedError, match="no second derivative"):
+        torch.autograd.functional.hessian(lambda each: loss(each, weight.detach()), hidden.detach())
+
+
+@pytest.mark.parametrize("way", ["sum", "rows", "unfused"])
+def test_forward_mode_is_an_error(way):
+    hidden, weight = torch.randn(6, 4), torch.randn(11, 4)
+    with forward_ad.dual_level():
+        assert WAYS[way](hidden, weight).isfinite()
+        with pytest.raises(NotImplementedError, match="forward"):
+            WAYS[way](forward_ad.make_dual(hidden, torch.ones_like(hidden)), weight)
+    with pytest.raises(NotImplementedError, match="forward"):
+        torch.func.jvp(lambda each: WAYS[way](each, weight), (hidden,), (torch.ones_like(hidden),))

@@ -193,12 +193,17 @@ def test_exact_is_as_exact_as_full_logits() -> None:
 
 @pytest.mark.gpu
 @needs_gpu
-def test_labels_outside_stop_the_device() -> None:
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_labels_outside_stop_the_device(reduction: str) -> None:
+    """With our message also where a class weight is looked up by the label."""
     program = (
-        "import torch; from fusegen.kernels.linear_cross_entropy.softmax_kernel import check_labels;"
+        "import torch; from fusegen.kernels import linear_cross_entropy;"
         "labels = torch.tensor([3, 50], device='cuda');"
-        "check_labels(labels, labels != 50, 50); torch.cuda.synchronize(); print('ignored');"
-        "check_labels(labels, labels != -100, 50); torch.cuda.synchronize()"
+        "hidden, weight = torch.randn(2, 8, device='cuda'), torch.randn(50, 8, device='cuda');"
+        f"options = dict(class_weight=torch.ones(50, device='cuda'), reduction='{reduction}');"
+        "linear_cross_entropy(hidden, weight, labels, ignore_index=50, **options);"
+        "torch.cuda.synchronize(); print('ignored');"
+        "linear_cross_entropy(hidden, weight, labels, **options); torch.cuda.synchronize()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
