@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch.amp import is_autocast_available
 
 
 def on(device: torch.device) -> AbstractContextManager[Any]:
@@ -21,9 +20,10 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """What autocast computes in on `device`, None where it is off or unknown (meta tensors)."""
+    """What autocast computes in on `device`, None where it is off; meta tensors have none."""
+    # torch.amp.is_autocast_available would say so of any device, but the Dynamo of torch 2.11 cannot trace it.
     kind = device.type
-    return torch.get_autocast_dtype(kind) if is_autocast_available(kind) and torch.is_autocast_enabled(kind) else None
+    return torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else None
 
 
 def triton_drives(device: torch.device) -> bool:

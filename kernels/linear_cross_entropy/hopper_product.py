@@ -42,7 +42,7 @@ DEPTH = gl.constexpr(64)
 """Of the common dimension, per stage."""
 STAGES = gl.constexpr(3)
 GROUP = gl.constexpr(16)
-"""Blocks of rows that are computed side by side, so that they find each other's operands in the L2 cache."""
+"""At most as many blocks of rows are computed side by side, so that they find each other's operands in the L2 cache."""
 
 REGISTERS = gl.constexpr(65536 // (3 * 128) // 8 * 8)
 """Per thread, where three warpgroups share a multiprocessor."""
@@ -66,11 +66,12 @@ def takes(*operands: Tensor) -> bool:
 
 @gluon.jit
 def _place(tile, blocks_m, blocks_n):
-    """The block of rows and of columns of a tile."""
-    group = tile // (GROUP * blocks_n)
-    size = gl.minimum(blocks_m - group * GROUP, GROUP)
-    within = tile % (GROUP * blocks_n)
-    return group * GROUP + within % size, within // size
+    """The block of rows and of columns of a tile: groups of rows as even as can be, each through all columns."""
+    most = gl.cdiv(blocks_m, gl.cdiv(blocks_m, GROUP))
+    group = tile // (most * blocks_n)
+    size = gl.minimum(blocks_m - group * most, most)
+    within = tile % (most * blocks_n)
+    return group * most + within % size, within // size
 
 
 @gluon.jit
