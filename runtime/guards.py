@@ -26,14 +26,13 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as nn_module
 
 from fusegen.kernels.operator import AUTOCAST_KEYS
-from fusegen.runtime import reasons
+from fusegen.runtime import reasons, stock_losses
 from fusegen.runtime.policy import policy
 from fusegen.runtime.projection import Projection
 
 logger = logging.getLogger("fusegen")
 
 FUSED = "fused"
-STOCK_LOSSES = "transformers.loss.loss_utils"
 _PLAIN_TENSORS = (nn.Parameter, torch.Tensor)
 _PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _DEVICES = tuple(AUTOCAST_KEYS)
@@ -179,13 +178,19 @@ def _loss_refusal(module: nn.Module, name: str | None) -> str | None:
     """Whether the model's loss is the one of that name as transformers defines it, with nothing wrapped or replaced."""
     if name is None:
         return None
-    stock = sys.modules.get(STOCK_LOSSES)
-    function, inner = getattr(stock, name, None), getattr(stock, "fixed_cross_entropy", None)
+    stock = sys.modules.get(stock_losses.MODULE)
+    function, inner = getattr(stock, name, None), getattr(stock, stock_losses.INNER, None)
     is_stock = module.loss_function is function and all(
-        getattr(part, "__module__", None) == STOCK_LOSSES and not hasattr(part, "__wrapped__")
+        getattr(part, "__module__", None) == stock_losses.MODULE and not hasattr(part, "__wrapped__")
         for part in (function, inner)
     )
-    return None if is_stock else reasons.LOSS_FUNCTION
+    if not is_stock:
+        return reasons.LOSS_FUNCTION
+    return None if _is_known(function) and _is_known(inner) else reasons.LOSS_BODY
+
+
+# Dynamo guards on which function it is, and need not trace how it is read.
+_is_known = torch.compiler.assume_constant_result(stock_losses.is_known)
 
 
 def _transform_refusal() -> str | None:

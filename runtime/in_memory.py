@@ -19,9 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fusegen.runtime.manifest import installed_folder, installed_version
+from fusegen.runtime import stock_losses
+from fusegen.runtime.manifest import installed_version
 from fusegen.runtime.outcomes import IN_MEMORY, Body, Refused, refused
 from fusegen.runtime.reasons import UNREADABLE
+from fusegen.runtime.syntax import PARSING
 
 if TYPE_CHECKING:
     from fusegen.codegen.one_module import ModuleEmission
@@ -48,8 +50,6 @@ class Generated:
 
 _known: dict[str, Generated] = {}
 _lock = threading.Lock()
-# `ast.parse` is not thread-safe in Python 3.11 ("AST constructor recursion depth mismatch", python/cpython#106905).
-_parsing = threading.Lock()
 
 
 def generated(module: ModuleType) -> Generated:
@@ -96,14 +96,13 @@ def _generate(module: ModuleType, content: bytes, digest: str) -> Generated:
 def _emitted(name: str, content: bytes) -> ModuleEmission:
     from fusegen.codegen.one_module import emit_module
 
-    loss_utils = installed_folder("transformers") / "loss" / "loss_utils.py"
-    with _parsing:
+    with PARSING:
         return emit_module(
             name,
             content,
             installed_version("fusegen") or "unknown",
             source_version=installed_version(name.partition(".")[0]),
-            loss_utils=loss_utils.read_bytes() if loss_utils.is_file() else None,
+            loss_utils=stock_losses.installed_source(),
         )
 
 

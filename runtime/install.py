@@ -23,9 +23,10 @@ from torch import nn
 from fusegen.runtime.bodies import Bodies
 from fusegen.runtime.instances import instances
 from fusegen.runtime.manifest import installed_folder, installed_version, read_tree
-from fusegen.runtime.outcomes import InstallReport
+from fusegen.runtime.outcomes import InstallError, InstallReport
 from fusegen.runtime.policy import checked_choice, policy
 from fusegen.runtime.process import installer
+from fusegen.runtime.stock_losses import unknown_losses
 
 OLDEST_TRANSFORMERS = "4.56"
 
@@ -40,12 +41,14 @@ def install(
             class is (`trust_remote_code`). A directory or the name of an importable package: the generated
             tree whose classes are patched, in the place of an earlier one. None: the tree that ships with
             fusegen; for what is installed in another version, forwards are generated in memory.
-        strict: use only forwards that are verified for the installed version; a refusal that can be known
-            now raises, and nothing is patched.
+        strict: use only forwards that are verified for the installed version. What is refused and loaded by
+            now raises, and so does a tree of which nothing is left: then nothing is patched. A module that is
+            imported later, with a class in it that is refused, raises where it is imported, and is not.
         fuse: when to fuse (see `policy`), for the process; None leaves that choice as it is.
 
     Raises:
-        InstallError: under `strict`, if a method is refused or, of a model, nothing can be patched.
+        InstallError: under `strict`, if a loaded method is refused, the stock losses are not those that are
+            known, or nothing can be patched.
         ModuleNotFoundError, FileNotFoundError: no such tree, or transformers is not installed.
         ImportError: transformers is older than any that is supported.
         TypeError: a target of another kind, e.g. the class of a model.
@@ -53,6 +56,8 @@ def install(
     """
     chosen = fuse and checked_choice(fuse, "fuse")
     _assert_supported()
+    if strict and (unknown := unknown_losses()):
+        raise InstallError(InstallReport({}, refused=tuple(unknown)))
     if isinstance(target, nn.Module):
         report = instances.install(target, Bodies.of(read_tree(), strict))
     else:

@@ -69,7 +69,7 @@ class Swaps:
         foreign = foreign_owner(original, owner)
         if foreign:
             return refused(body.name, CONFLICT, foreign)
-        if not is_as_written(original, owner):
+        if not is_as_written(original, owner.__module__):
             return refused(body.name, DRIFT, "it was changed since it was imported")
         return Swap(owner, original, body)
 
