@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import pickle
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import SourceFileLoader
@@ -18,7 +19,7 @@ transformers = pytest.importorskip("transformers", reason="needs transformers (t
 
 from transformers import LlamaForCausalLM  # noqa: E402
 
-from fusegen.runtime import InstallError, coverage, fused, install, uninstall  # noqa: E402
+from fusegen.runtime import InstallError, bodies, coverage, fused, install, uninstall  # noqa: E402
 from fusegen.runtime.policy import policy  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("clean_runtime")
@@ -184,6 +185,50 @@ def test_strict_uses_what_is_verified_for_the_installed_version(write_llama):
 def test_strict_refuses_what_is_not_verified_for_the_installed_version(write_llama, verified):
     with pytest.raises(InstallError, match=r"1 refused\n.*FG505"):
         install(write_llama(verified=verified), strict=True)
+
+
+def test_strict_refuses_a_module_when_it_is_imported(write_llama, olmo_not_imported):
+    """A class that nobody imports hinders nobody."""
+    tree = write_llama(verified=transformers.__version__, OlmoForCausalLM=OLMO_FORWARD)
+    manifest = json.loads((tree / "manifest.json").read_text())
+    del manifest["classes"][1]["verified"]
+    (tree / "manifest.json").write_text(json.dumps(manifest))
+    report = install(tree, strict=True)
+    assert report.tiers == {f"{LLAMA}.forward": "given"}
+    assert [(refused.name, refused.code) for refused in report.refused] == [
+        (f"{OLMO}.OlmoForCausalLM.forward", "FG505")
+    ]
+    for _ in range(2):
+        with pytest.raises(InstallError, match=r"OlmoForCausalLM.forward: FG505(.|\n)*olmo is not imported"):
+            importlib.import_module(OLMO)
+        assert OLMO not in sys.modules
+    uninstall()
+    module = importlib.import_module(OLMO)
+    assert source_file(module.OlmoForCausalLM.forward) == module.__file__
+    with pytest.raises(InstallError, match="FG505"):
+        install(tree, strict=True)
+
+
+def test_strict_raises_where_nothing_is_left_that_could_be_imported(write_tree, olmo_not_imported, monkeypatch):
+    finders = list(sys.meta_path)
+    tree = write_tree(verified="4.0.0", OlmoForCausalLM=OLMO_FORWARD)
+    with pytest.raises(InstallError, match=rf"FG505(.|\n)*is verified for transformers {transformers.__version__}\."):
+        install(tree, strict=True)
+    monkeypatch.setattr(bodies, "installed_version", lambda package: "99.0.0")
+    with pytest.raises(InstallError, match="FG505"):
+        install(strict=True)
+    assert sys.meta_path == finders
+
+
+def test_strict_with_the_tree_that_ships():
+    """In a process of its own, where nothing is imported yet."""
+    program = (
+        "import fusegen; report = fusegen.install(strict=True); from transformers import LlamaForCausalLM; "
+        "print(len(report.pending) > 300, [each['verified'] for each in fusegen.audit()['patched']])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True [True]\n"
 
 
 def test_a_long_report_names_some_of_each_code_and_counts_the_others(write_llama):
