@@ -37,6 +37,8 @@ _PLAIN_TENSORS = (nn.Parameter, torch.Tensor)
 _PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _DEVICES = tuple(AUTOCAST_KEYS)
 _LINEAR_FORWARD = nn.Linear.forward
+_CRITERION = nn.modules.loss.CrossEntropyLoss
+_CRITERION_SETTINGS = {"weight": None, "ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0}
 _calls: dict[type, Counter[str]] = {}
 
 
@@ -69,6 +71,7 @@ def fusible(
         or _passed_over_refusal(module, through or {})
         or _head_refusal(module, head, through or {})
         or _loss_refusal(module, loss)
+        or _cross_entropy_refusal(module, loss)
         or _transform_refusal()
         or (None if where is None or where() else reasons.CONDITION)
     )
@@ -138,6 +141,8 @@ def _passed_over_refusal(module: nn.Module, through: dict[str, type[nn.Module]])
             return reasons.PASSED_OVER
         if cls.forward.__module__ != cls.__module__:
             return reasons.PASSED_OVER
+        if cls is _CRITERION and any(getattr(passed, name) != value for name, value in _CRITERION_SETTINGS.items()):
+            return reasons.PASSED_OVER
     return None
 
 
@@ -180,17 +185,31 @@ def _loss_refusal(module: nn.Module, name: str | None) -> str | None:
         return None
     stock = sys.modules.get(stock_losses.MODULE)
     function, inner = getattr(stock, name, None), getattr(stock, stock_losses.INNER, None)
-    is_stock = module.loss_function is function and all(
-        getattr(part, "__module__", None) == stock_losses.MODULE and not hasattr(part, "__wrapped__")
-        for part in (function, inner)
-    )
-    if not is_stock:
+    if module.loss_function is not function or not all(_is_of(stock_losses.MODULE, part) for part in (function, inner)):
         return reasons.LOSS_FUNCTION
     return None if _is_known(function) and _is_known(inner) else reasons.LOSS_BODY
 
 
 # Dynamo guards on which function it is, and need not trace how it is read.
 _is_known = torch.compiler.assume_constant_result(stock_losses.is_known)
+
+
+def _cross_entropy_refusal(module: nn.Module, loss: str | None) -> str | None:
+    """Whether what the original calls in the end is torch's own: some put a loss of theirs in its place, by name."""
+    is_own = _is_of("torch.nn.functional", nn.functional.cross_entropy)
+    if is_own and loss is None:
+        is_own = nn.CrossEntropyLoss is _CRITERION and _is_of("torch.nn.modules.loss", _CRITERION.forward)
+        # Modeling files import the class by name.
+        is_own = is_own and all(
+            getattr(sys.modules.get(cls.__module__), "CrossEntropyLoss", _CRITERION) is _CRITERION
+            for cls in type(module).__mro__
+        )
+    return None if is_own else reasons.CROSS_ENTROPY
+
+
+def _is_of(module_name: str, function: Any) -> bool:
+    """Whether a function is one that a module defines, with nothing wrapped around it."""
+    return getattr(function, "__module__", None) == module_name and not hasattr(function, "__wrapped__")
 
 
 def _transform_refusal() -> str | None:

@@ -83,7 +83,6 @@ class Installer:
     def _imported(self, module: ModuleType) -> None:
         bodies = self._bodies
         if bodies is not None:
-            bodies.tree.forget(module.__name__)
             self._patch(bodies, module)
 
     def _patch(self, bodies: Bodies, module: ModuleType) -> None:

@@ -184,6 +184,12 @@ def rewritten_in_place(model: torch.nn.Module) -> Any:
     return patch.undo
 
 
+def replaced_cross_entropy(model: torch.nn.Module) -> Any:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(torch.nn.functional, "cross_entropy", lambda logits, *args, **kwargs: logits.sum())
+    return patch.undo
+
+
 CHANGES = {
     evaluating: "FG511",
     never_for_the_process: "FG511",
@@ -195,6 +201,7 @@ CHANGES = {
     rewritten_loss: "FG521",
     rewritten_inner_loss: "FG521",
     rewritten_in_place: "FG521",
+    replaced_cross_entropy: "FG522",
 }
 
 
