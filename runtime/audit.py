@@ -35,7 +35,8 @@ def audit() -> dict[str, Any]:
         have no fused body, with the code of `fusegen rule`; `calls`: per class, how often it was `fused` with
         labels given, and `unfused` by code.
     """
-    refused = (*installer.report().refused, *swaps.lost(), *unknown_losses())
+    refusals = (*installer.report().refused, *swaps.lost(), *unknown_losses())
+    refused = {each.name: each for each in refusals}.values()
     return {
         "schema_version": SCHEMA_VERSION,
         "policy": policy.fuse,

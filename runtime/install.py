@@ -87,7 +87,7 @@ def fused(model: nn.Module | None = None, *, fuse: str | None = None) -> Iterato
         with fused(): loss = model(**batch).loss
 
     Args:
-        model: patched for the block, unless it is already; None changes no model.
+        model: patched for the block, but for modules that are already; None changes no model.
         fuse: when to fuse (see `policy`); None is `always` without a model, and leaves the choice with one.
 
     Raises:
@@ -98,14 +98,15 @@ def fused(model: nn.Module | None = None, *, fuse: str | None = None) -> Iterato
         raise TypeError(f"model: expected a model, got {model!r}; when to fuse is said by fuse=")
     choice = fuse or (None if model is not None else "always")
     with policy.override(choice) if choice else nullcontext():
-        if model is None or instances.is_patched(model):
+        if model is None:
             yield
             return
+        before = instances.patched(model)
         install(model)
         try:
             yield
         finally:
-            uninstall(model)
+            instances.uninstall(model, keep=before)
 
 
 def _assert_supported() -> None:

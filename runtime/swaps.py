@@ -84,15 +84,16 @@ class Swaps:
             setattr(swap.owner, swap.body.method, swap.body.function)
 
     def restore(self) -> None:
-        """Put every original back. What was patched by others since is left, with a warning."""
+        """Put every original back. What was patched by others since is left, with a warning, until they are gone."""
         with self._lock:
-            for swap in self._done.values():
+            for place, swap in list(self._done.items()):
                 if swap.current is swap.body.function:
                     setattr(swap.owner, swap.body.method, swap.original)
-                else:
+                elif swap.current is not swap.original:
                     by = dotted_name(swap.current)
                     logger.warning("%s was patched again since by %s and is left", swap.name, by)
-            self._done.clear()
+                    continue
+                del self._done[place]
 
 
 swaps = Swaps()

@@ -19,7 +19,7 @@ transformers = pytest.importorskip("transformers", reason="needs transformers (t
 
 from transformers import LlamaForCausalLM  # noqa: E402
 
-from fusegen.runtime import InstallError, bodies, coverage, fused, install, uninstall  # noqa: E402
+from fusegen.runtime import InstallError, audit, bodies, coverage, fused, install, uninstall  # noqa: E402
 from fusegen.runtime.policy import policy  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("clean_runtime")
@@ -273,6 +273,33 @@ def test_uninstall_leaves_what_was_patched_on_top(fused_llama, monkeypatch, capl
     uninstall()
     assert vars(LlamaForCausalLM)["forward"] is on_top
     assert "patched again" in caplog.text
+
+
+def test_what_a_patch_on_top_gives_back_is_taken_off_by_the_next_uninstall(fused_llama, monkeypatch):
+    original = vars(LlamaForCausalLM)["forward"]
+    monkeypatch.setattr(LlamaForCausalLM, "forward", original)
+    install(fused_llama)
+    ours = LlamaForCausalLM.forward
+    LlamaForCausalLM.forward = lambda self, *args, **kwargs: ours(self, *args, **kwargs)
+    uninstall()
+    LlamaForCausalLM.forward = ours
+    assert [each["name"] for each in audit()["patched"]] == [f"{LLAMA}.forward"]
+    assert install(fused_llama).refused == ()
+    uninstall()
+    assert vars(LlamaForCausalLM)["forward"] is original
+    assert audit()["refused"] == []
+
+
+def test_what_was_replaced_by_name_in_the_file_is_seen_by_the_forward(write_tree, olmo_not_imported, monkeypatch):
+    """Also where the generated module has been imported before."""
+    module = importlib.import_module(OLMO)
+    imports = "from transformers.models.olmo.modeling_olmo import slice_logits_to_keep\n"
+    tree = write_tree(OlmoForCausalLM=imports + OLMO_FORWARD.replace('"generated"', "slice_logits_to_keep"))
+    install(tree)
+    assert module.OlmoForCausalLM.forward(None) is module.slice_logits_to_keep
+    monkeypatch.setattr(module, "slice_logits_to_keep", "theirs")
+    install(tree)
+    assert module.OlmoForCausalLM.forward(None) == "theirs"
 
 
 def test_a_generated_module_that_fails_is_refused(write_tree, caplog):
