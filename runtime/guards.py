@@ -94,7 +94,11 @@ def coverage() -> dict[str, dict[str, int]]:
 
     Under `torch.compile` the tracing of a call counts, once or twice, and the calls of what was compiled do not.
     """
-    return {f"{cls.__module__}.{cls.__qualname__}": dict(counter) for cls, counter in _calls.items()}
+    counts: dict[str, Counter[str]] = {}
+    for cls, counter in list(_calls.items()):
+        # A module that was reloaded has another class of the same name.
+        counts.setdefault(f"{cls.__module__}.{cls.__qualname__}", Counter()).update(counter)
+    return {name: dict(counter) for name, counter in counts.items()}
 
 
 def reset_coverage() -> None:

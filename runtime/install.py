@@ -13,6 +13,7 @@ the one installed is generated anew from that, or left alone under `strict` (FG5
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -27,6 +28,9 @@ from fusegen.runtime.outcomes import InstallError, InstallReport
 from fusegen.runtime.policy import checked_choice, policy
 from fusegen.runtime.process import installer
 from fusegen.runtime.stock_losses import unknown_losses
+from fusegen.runtime.swaps import swaps
+
+logger = logging.getLogger("fusegen")
 
 OLDEST_TRANSFORMERS = "4.56"
 
@@ -71,12 +75,15 @@ def uninstall(model: nn.Module | None = None) -> None:
     """Takes the patches off one model; without one, everything is as it was before the first `install`.
 
     That is: every original method is back on its class and off every instance, imports are not watched any
-    more, and the policy that `install` was given is dropped.
+    more, and the policy that `install` was given is dropped. A model whose class is patched stays so, with a warning.
     """
     instances.uninstall(model)
     if model is None:
         installer.uninstall()
         policy.set(None)
+    elif patched := {cls for module in model.modules() for cls in type(module).__mro__} & swaps.owners():
+        names = ", ".join(sorted(cls.__qualname__ for cls in patched))
+        logger.warning("%s stays patched for all models: uninstall() without a model takes that off", names)
 
 
 @contextmanager

@@ -50,7 +50,11 @@ class Swaps:
 
     def bodies(self) -> list[Body]:
         """What fusegen has put on classes and still stands there."""
-        return [swap.body for swap in list(self._done.values()) if swap.current is swap.body.function]
+        return [swap.body for swap in self._standing()]
+
+    def owners(self) -> set[type]:
+        """The classes on which something of fusegen stands."""
+        return {swap.owner for swap in self._standing()}
 
     def lost(self) -> list[Refused]:
         """What somebody else has replaced since."""
@@ -72,6 +76,9 @@ class Swaps:
         if not is_as_written(original, owner.__module__):
             return refused(body.name, DRIFT, "it was changed since it was imported")
         return Swap(owner, original, body)
+
+    def _standing(self) -> list[Swap]:
+        return [swap for swap in list(self._done.values()) if swap.current is swap.body.function]
 
     def _in_force(self, owner: type, method: str) -> Swap | None:
         swap = self._done.get((owner, method))

@@ -136,6 +136,15 @@ def test_uninstall_takes_it_off(tiny_llama):
     uninstall(model)
 
 
+def test_a_model_whose_class_is_patched_stays_so_and_says_so(tiny_llama, caplog):
+    model, batch = tiny_llama
+    install()
+    install(model)
+    uninstall(model)
+    assert outcome(model, batch)[0] is None
+    assert "LlamaForCausalLM stays patched for all models: uninstall() without a model takes that off" in caplog.text
+
+
 def test_a_deep_copy_is_patched_too_and_uninstall_finds_it(tiny_llama):
     model, batch = tiny_llama
     install(model)
@@ -180,10 +189,12 @@ def test_a_model_of_a_reloaded_module_gets_a_forward_of_its_own_class(tiny_llama
     module = sys.modules[LlamaForCausalLM.__module__]
     before = dict(vars(module))
     install(model)
+    assert model(**batch).logits is None
     try:
         again = importlib.reload(module).LlamaForCausalLM(model.config).train()
         install(again)
         assert again(**batch).logits is None
+        assert [*coverage().values()] == [{"fused": 2}]
         stand_ins = vars(inspect.getmodule(inspect.unwrap(again.forward.__func__)))
         assert stand_ins["LlamaForCausalLM"].__bases__ == (type(again),)
     finally:
