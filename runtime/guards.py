@@ -113,9 +113,13 @@ def head_refusal(head: Any) -> str | None:
     """
     if type(head) is not nn.Linear:
         return reasons.HEAD_TYPE
-    if _hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head):
+    if _hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head) or not _is_linear_of_torch():
         return reasons.HEAD_HOOKS
     return _weight_refusal(head)
+
+
+def _is_linear_of_torch() -> bool:
+    return _is_of("torch.nn.modules.linear", _LINEAR_FORWARD) and nn.functional.linear is torch._C._nn.linear
 
 
 def _head_refusal(module: nn.Module, head: Any, through: dict[str, type[nn.Module]]) -> str | None:

@@ -190,6 +190,12 @@ def replaced_cross_entropy(model: torch.nn.Module) -> Any:
     return patch.undo
 
 
+def replaced_linear(model: torch.nn.Module) -> Any:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(torch.nn.functional, "linear", lambda hidden, weight, bias=None: 2 * (hidden @ weight.T))
+    return patch.undo
+
+
 CHANGES = {
     evaluating: "FG511",
     never_for_the_process: "FG511",
@@ -202,6 +208,7 @@ CHANGES = {
     rewritten_inner_loss: "FG521",
     rewritten_in_place: "FG521",
     replaced_cross_entropy: "FG522",
+    replaced_linear: "FG513",
 }
 
 

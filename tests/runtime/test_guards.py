@@ -210,6 +210,17 @@ def test_without_labels_nothing_is_asked_or_counted(tiny_llama):
     assert coverage() == {}
 
 
+@pytest.mark.parametrize("owner", [nn.Linear, nn.functional], ids=["method", "function"])
+def test_a_linear_that_was_replaced_for_all(tiny_llama, monkeypatch, owner):
+    model, batch = tiny_llama
+    install()
+    name = "forward" if owner is nn.Linear else "linear"
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args, **kwargs: 0 * original(*args, **kwargs))
+    assert (model(**batch).logits == 0).all()
+    assert coverage() == {LLAMA: {"FG513": 1}}
+
+
 def test_a_removed_hook_no_longer_counts(tiny_llama):
     model, _ = tiny_llama
     handle = model.lm_head.register_forward_hook(lambda *_: None)
