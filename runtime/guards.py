@@ -195,7 +195,8 @@ def _loss_refusal(module: nn.Module, name: str | None) -> str | None:
     function, inner = getattr(stock, name, None), getattr(stock, stock_losses.INNER, None)
     if module.loss_function is not function or not all(_is_of(stock_losses.MODULE, part) for part in (function, inner)):
         return reasons.LOSS_FUNCTION
-    return None if _is_known(function) and _is_known(inner) else reasons.LOSS_BODY
+    are_known = _is_known(name, function) and _is_known(stock_losses.INNER, inner)
+    return None if are_known else reasons.LOSS_BODY
 
 
 # Dynamo guards on which function it is, and need not trace how it is read.

@@ -23,7 +23,7 @@ MODULE = "transformers.loss.loss_utils"
 # Both losses call it.
 INNER = "fixed_cross_entropy"
 
-# What the losses of `fusegen.runtime.losses` compute, as the sha256 of their shape. The seven releases that were read,
+# What the losses of `fusegen.runtime.losses` compute, as the sha256 of their shape. The eight releases that were read,
 # from 4.56.2 to 5.24.0, have one text of each, but for annotations.
 KNOWN = {
     INNER: {"bd1da34bb8b0ff7e7f2db29776990f0ec5559510e5f913a5eec480de7ddb39f1"},
@@ -34,13 +34,13 @@ _ANNOTATIONS = ("annotation", "returns")
 _vetted: dict[FunctionType, tuple[CodeType, bool]] = {}
 
 
-def is_known(function: Any) -> bool:
-    """Whether a function of `MODULE` runs the text that is known by its name. Read once; False if there is none."""
-    if not isinstance(function, FunctionType):
+def is_known(name: str, function: Any) -> bool:
+    """Whether a function of `MODULE` runs a text that is known by that name. Read once; False if there is none."""
+    if not isinstance(function, FunctionType) or function.__code__.co_qualname != name:
         return False
     code, known = _vetted.get(function, (None, False))
     if code is not function.__code__:
-        known = _is_known_text(function.__name__, _loaded_text()) and is_as_written(function, MODULE)
+        known = _is_known_text(name, _loaded_text()) and is_as_written(function, MODULE)
         _vetted[function] = function.__code__, known
     return known
 
@@ -51,7 +51,7 @@ def unknown_losses() -> list[Refused]:
         return []
     module = sys.modules.get(MODULE)
     if module is not None:
-        unknown = [name for name in KNOWN if not is_known(getattr(module, name, None))]
+        unknown = [name for name in KNOWN if not is_known(name, getattr(module, name, None))]
     else:
         text = installed_source()
         unknown = [name for name in KNOWN if not _is_known_text(name, text)]
@@ -68,15 +68,17 @@ def _loaded_text() -> str | None:
     get_source = getattr(getattr(sys.modules[MODULE], "__loader__", None), "get_source", None)
     try:
         return get_source(MODULE) if get_source else None
-    except ImportError:
+    except (ImportError, SyntaxError, UnicodeDecodeError):
         return None
 
 
 def _is_known_text(name: str, text: str | bytes | None) -> bool:
     """Whether a text defines a function once, as it is known."""
-    if text is None:
+    try:
+        tree = parsed(text or "")
+    except (SyntaxError, ValueError):
         return False
-    found = [node for node in ast.walk(parsed(text)) if isinstance(node, ast.FunctionDef) and node.name == name]
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name]
     return len(found) == 1 and _sha256(found[0]) in KNOWN.get(name, ())
 
 

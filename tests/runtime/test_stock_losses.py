@@ -45,7 +45,7 @@ def edited(tmp_path, monkeypatch):
 
 
 def known(module):
-    return [name for name in NAMES if stock_losses.is_known(getattr(module, name))]
+    return [name for name in NAMES if stock_losses.is_known(name, getattr(module, name))]
 
 
 def test_those_of_the_installed_release_are_known():
@@ -98,6 +98,14 @@ def test_a_loss_that_its_file_no_longer_shows_is_not_known(edited):
     assert "ForCausalLMLoss" not in known(module)
 
 
+@pytest.mark.parametrize("content", [b"def (", b"\xff\xfe", b"\0", None])
+def test_a_file_that_is_damaged_after_its_import_makes_nothing_known(edited, content):
+    module = edited()
+    file = Path(module.__file__)
+    file.write_bytes(content) if content else file.unlink()
+    assert known(module) == []
+
+
 def rewritten_file(edited, monkeypatch):
     edited(*SHARPENED)
 
@@ -114,7 +122,14 @@ def rewritten_in_place(edited, monkeypatch):
     monkeypatch.setattr(loss_utils.fixed_cross_entropy, "__code__", theirs.__code__)
 
 
-@pytest.mark.parametrize("rewrite", [rewritten_file, rewritten_in_the_namespace, rewritten_in_place])
+def another_of_the_file(edited, monkeypatch):
+    monkeypatch.setattr(loss_utils, "ForCausalLMLoss", loss_utils.ForMaskedLMLoss)
+    monkeypatch.setitem(loss_utils.LOSS_MAPPING, "ForCausalLM", loss_utils.ForMaskedLMLoss)
+
+
+@pytest.mark.parametrize(
+    "rewrite", [another_of_the_file, rewritten_file, rewritten_in_the_namespace, rewritten_in_place]
+)
 def test_another_body_runs_as_it_is(tiny_llama, fused_llama, edited, monkeypatch, caplog, rewrite):
     model, batch = tiny_llama
     install(fused_llama)
