@@ -16,6 +16,7 @@ from fusegen.runtime.outcomes import Refused
 from fusegen.runtime.policy import policy
 from fusegen.runtime.process import installer, loaded_models
 from fusegen.runtime.reasons import FAILURES, REASONS
+from fusegen.runtime.stock_losses import unknown_losses
 from fusegen.runtime.swaps import swaps
 
 SCHEMA_VERSION = 1
@@ -29,12 +30,13 @@ def audit() -> dict[str, Any]:
         generated tree in force, or None; `patched`: methods with their `tier` (`canonical`, `given`, `shipped`,
         `in-memory`), whether `verified`, and on how many `instances` (None: on the class); `pending`: methods
         whose modules are not imported; `refused`: left alone by `install`, or taken over by
-        somebody else since, with code and reason; `failed`: the
-        same, where fusegen or the file is at fault; `unmatched`: losses of imported modules that have no fused
-        body, with the code of `fusegen rule`; `calls`: per class, how often it was `fused` with labels given,
-        and `unfused` by code.
+        somebody else since, with code and reason, and stock losses that are not known, which are not fused;
+        `failed`: the same, where fusegen or the file is at fault; `unmatched`: losses of imported modules that
+        have no fused body, with the code of `fusegen rule`; `calls`: per class, how often it was `fused` with
+        labels given, and `unfused` by code.
     """
-    refused = (*installer.report().refused, *swaps.lost())
+    refusals = (*installer.report().refused, *swaps.lost(), *unknown_losses())
+    refused = {each.name: each for each in refusals}.values()
     return {
         "schema_version": SCHEMA_VERSION,
         "policy": policy.fuse,

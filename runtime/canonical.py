@@ -21,8 +21,8 @@ from typing import Any
 from fusegen.runtime.outcomes import CANONICAL, Body, Refused, refused
 from fusegen.runtime.reasons import SIGNATURE
 from fusegen.runtime.swaps import swaps
+from fusegen.runtime.syntax import parsed, shape
 
-_DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _forwards: dict[str, FunctionType] = {}
 _lock = threading.Lock()
 
@@ -61,7 +61,7 @@ def structural_hash(original: type) -> str:
     Raises:
         OSError, TypeError: there is no source of it.
     """
-    shapes = [_shape(_syntax(_original(original, method))) for method in ("__init__", "forward")]
+    shapes = [shape(_syntax(_original(original, method))) for method in ("__init__", "forward")]
     return hashlib.sha256("\n".join(shapes).encode()).hexdigest()
 
 
@@ -104,18 +104,5 @@ def _original(cls: type, method: str) -> Any:
 
 def _syntax(function: Any) -> ast.AST:
     source = inspect.getsource(function)
-    tree = ast.parse(f"class _:\n{source}" if source[:1].isspace() else source)
+    tree = parsed(f"class _:\n{source}" if source[:1].isspace() else source)
     return next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-
-
-def _shape(node: Any) -> str:
-    """A syntax tree as text that is the same in every version of Python: without positions and empty fields."""
-    if isinstance(node, list):
-        return f"[{', '.join(map(_shape, node))}]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = fields["body"][1:]
-    kept = (f"{name}={_shape(value)}" for name, value in fields.items() if value is not None and value != [])
-    return f"{type(node).__name__}({', '.join(kept)})"

@@ -26,18 +26,19 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as nn_module
 
 from fusegen.kernels.operator import AUTOCAST_KEYS
-from fusegen.runtime import reasons
+from fusegen.runtime import reasons, stock_losses
 from fusegen.runtime.policy import policy
 from fusegen.runtime.projection import Projection
 
 logger = logging.getLogger("fusegen")
 
 FUSED = "fused"
-STOCK_LOSSES = "transformers.loss.loss_utils"
 _PLAIN_TENSORS = (nn.Parameter, torch.Tensor)
 _PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _DEVICES = tuple(AUTOCAST_KEYS)
 _LINEAR_FORWARD = nn.Linear.forward
+_CRITERION = nn.modules.loss.CrossEntropyLoss
+_CRITERION_SETTINGS = {"weight": None, "ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0}
 _calls: dict[type, Counter[str]] = {}
 
 
@@ -70,6 +71,7 @@ def fusible(
         or _passed_over_refusal(module, through or {})
         or _head_refusal(module, head, through or {})
         or _loss_refusal(module, loss)
+        or _cross_entropy_refusal(module, loss)
         or _transform_refusal()
         or (None if where is None or where() else reasons.CONDITION)
     )
@@ -92,7 +94,11 @@ def coverage() -> dict[str, dict[str, int]]:
 
     Under `torch.compile` the tracing of a call counts, once or twice, and the calls of what was compiled do not.
     """
-    return {f"{cls.__module__}.{cls.__qualname__}": dict(counter) for cls, counter in _calls.items()}
+    counts: dict[str, Counter[str]] = {}
+    for cls, counter in list(_calls.items()):
+        # A module that was reloaded has another class of the same name.
+        counts.setdefault(f"{cls.__module__}.{cls.__qualname__}", Counter()).update(counter)
+    return {name: dict(counter) for name, counter in counts.items()}
 
 
 def reset_coverage() -> None:
@@ -107,9 +113,13 @@ def head_refusal(head: Any) -> str | None:
     """
     if type(head) is not nn.Linear:
         return reasons.HEAD_TYPE
-    if _hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head):
+    if _hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head) or not _is_linear_of_torch():
         return reasons.HEAD_HOOKS
     return _weight_refusal(head)
+
+
+def _is_linear_of_torch() -> bool:
+    return _is_of("torch.nn.modules.linear", _LINEAR_FORWARD) and nn.functional.linear is torch._C._nn.linear
 
 
 def _head_refusal(module: nn.Module, head: Any, through: dict[str, type[nn.Module]]) -> str | None:
@@ -138,6 +148,8 @@ def _passed_over_refusal(module: nn.Module, through: dict[str, type[nn.Module]])
         if type(passed) is not cls or _hooks(passed) or passed.forward != cls.forward.__get__(passed):
             return reasons.PASSED_OVER
         if cls.forward.__module__ != cls.__module__:
+            return reasons.PASSED_OVER
+        if cls is _CRITERION and any(getattr(passed, name) != value for name, value in _CRITERION_SETTINGS.items()):
             return reasons.PASSED_OVER
     return None
 
@@ -179,13 +191,34 @@ def _loss_refusal(module: nn.Module, name: str | None) -> str | None:
     """Whether the model's loss is the one of that name as transformers defines it, with nothing wrapped or replaced."""
     if name is None:
         return None
-    stock = sys.modules.get(STOCK_LOSSES)
-    function, inner = getattr(stock, name, None), getattr(stock, "fixed_cross_entropy", None)
-    is_stock = module.loss_function is function and all(
-        getattr(part, "__module__", None) == STOCK_LOSSES and not hasattr(part, "__wrapped__")
-        for part in (function, inner)
-    )
-    return None if is_stock else reasons.LOSS_FUNCTION
+    stock = sys.modules.get(stock_losses.MODULE)
+    function, inner = getattr(stock, name, None), getattr(stock, stock_losses.INNER, None)
+    if module.loss_function is not function or not all(_is_of(stock_losses.MODULE, part) for part in (function, inner)):
+        return reasons.LOSS_FUNCTION
+    are_known = _is_known(name, function) and _is_known(stock_losses.INNER, inner)
+    return None if are_known else reasons.LOSS_BODY
+
+
+# Dynamo guards on which function it is, and need not trace how it is read.
+_is_known = torch.compiler.assume_constant_result(stock_losses.is_known)
+
+
+def _cross_entropy_refusal(module: nn.Module, loss: str | None) -> str | None:
+    """Whether what the original calls in the end is torch's own: some put a loss of theirs in its place, by name."""
+    is_own = _is_of("torch.nn.functional", nn.functional.cross_entropy)
+    if is_own and loss is None:
+        is_own = nn.CrossEntropyLoss is _CRITERION and _is_of("torch.nn.modules.loss", _CRITERION.forward)
+        # Modeling files import the class by name.
+        is_own = is_own and all(
+            getattr(sys.modules.get(cls.__module__), "CrossEntropyLoss", _CRITERION) is _CRITERION
+            for cls in type(module).__mro__
+        )
+    return None if is_own else reasons.CROSS_ENTROPY
+
+
+def _is_of(module_name: str, function: Any) -> bool:
+    """Whether a function is one that a module defines, with nothing wrapped around it."""
+    return getattr(function, "__module__", None) == module_name and not hasattr(function, "__wrapped__")
 
 
 def _transform_refusal() -> str | None:

@@ -19,9 +19,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fusegen.runtime.manifest import installed_folder, installed_version
+from fusegen.runtime import stock_losses
+from fusegen.runtime.manifest import installed_version
+from fusegen.runtime.original_class import mirrors
 from fusegen.runtime.outcomes import IN_MEMORY, Body, Refused, refused
 from fusegen.runtime.reasons import UNREADABLE
+from fusegen.runtime.syntax import PARSING
 
 if TYPE_CHECKING:
     from fusegen.codegen.one_module import ModuleEmission
@@ -35,12 +38,12 @@ PREFIX = "fusegen_in_memory"
 class Generated:
     """What one module yields: its fused bodies, why others cannot be made, and the losses that are not fused.
 
-    `sha256` is the hash of the source that they were made from, `originals` the classes that they are for: a module
-    that is executed again has others.
+    `sha256` is the hash of the source that they were made from, `made` the module that holds them: its names are those
+    that the original had then.
     """
 
     sha256: str = ""
-    originals: tuple[type, ...] = ()
+    made: ModuleType | None = None
     bodies: tuple[Body, ...] = ()
     refused: tuple[Refused, ...] = ()
     unmatched: tuple[Refused, ...] = ()
@@ -48,8 +51,6 @@ class Generated:
 
 _known: dict[str, Generated] = {}
 _lock = threading.Lock()
-# `ast.parse` is not thread-safe in Python 3.11 ("AST constructor recursion depth mismatch", python/cpython#106905).
-_parsing = threading.Lock()
 
 
 def generated(module: ModuleType) -> Generated:
@@ -72,7 +73,7 @@ def generated(module: ModuleType) -> Generated:
 
 
 def _is_of(known: Generated, module: ModuleType, digest: str) -> bool:
-    return known.sha256 == digest and all(vars(module).get(each.__name__) is each for each in known.originals)
+    return known.sha256 == digest and (known.made is None or mirrors(known.made, module))
 
 
 def _generate(module: ModuleType, content: bytes, digest: str) -> Generated:
@@ -89,21 +90,19 @@ def _generate(module: ModuleType, content: bytes, digest: str) -> Generated:
         Body(name, site.class_name, site.method, vars(getattr(made, site.class_name))[site.method], IN_MEMORY)
         for site in emission.sites
     )
-    originals = tuple(getattr(made, site.class_name).__bases__[0] for site in emission.sites)
-    return Generated(digest, originals, bodies, failures, unmatched)
+    return Generated(digest, made, bodies, failures, unmatched)
 
 
 def _emitted(name: str, content: bytes) -> ModuleEmission:
     from fusegen.codegen.one_module import emit_module
 
-    loss_utils = installed_folder("transformers") / "loss" / "loss_utils.py"
-    with _parsing:
+    with PARSING:
         return emit_module(
             name,
             content,
             installed_version("fusegen") or "unknown",
             source_version=installed_version(name.partition(".")[0]),
-            loss_utils=loss_utils.read_bytes() if loss_utils.is_file() else None,
+            loss_utils=stock_losses.installed_source(),
         )
 
 

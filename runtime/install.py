@@ -13,6 +13,7 @@ the one installed is generated anew from that, or left alone under `strict` (FG5
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -23,9 +24,13 @@ from torch import nn
 from fusegen.runtime.bodies import Bodies
 from fusegen.runtime.instances import instances
 from fusegen.runtime.manifest import installed_folder, installed_version, read_tree
-from fusegen.runtime.outcomes import InstallReport
+from fusegen.runtime.outcomes import InstallError, InstallReport
 from fusegen.runtime.policy import checked_choice, policy
 from fusegen.runtime.process import installer
+from fusegen.runtime.stock_losses import unknown_losses
+from fusegen.runtime.swaps import swaps
+
+logger = logging.getLogger("fusegen")
 
 OLDEST_TRANSFORMERS = "4.56"
 
@@ -40,12 +45,14 @@ def install(
             class is (`trust_remote_code`). A directory or the name of an importable package: the generated
             tree whose classes are patched, in the place of an earlier one. None: the tree that ships with
             fusegen; for what is installed in another version, forwards are generated in memory.
-        strict: use only forwards that are verified for the installed version; a refusal that can be known
-            now raises, and nothing is patched.
+        strict: use only forwards that are verified for the installed version. What is refused and loaded by
+            now raises, and so does a tree of which nothing is left: then nothing is patched. A module that is
+            imported later, with a class in it that is refused, raises where it is imported, and is not.
         fuse: when to fuse (see `policy`), for the process; None leaves that choice as it is.
 
     Raises:
-        InstallError: under `strict`, if a method is refused or, of a model, nothing can be patched.
+        InstallError: under `strict`, if a loaded method is refused, the stock losses are not those that are
+            known, or nothing can be patched.
         ModuleNotFoundError, FileNotFoundError: no such tree, or transformers is not installed.
         ImportError: transformers is older than any that is supported.
         TypeError: a target of another kind, e.g. the class of a model.
@@ -53,6 +60,8 @@ def install(
     """
     chosen = fuse and checked_choice(fuse, "fuse")
     _assert_supported()
+    if strict and (unknown := unknown_losses()):
+        raise InstallError(InstallReport({}, refused=tuple(unknown)))
     if isinstance(target, nn.Module):
         report = instances.install(target, Bodies.of(read_tree(), strict))
     else:
@@ -66,12 +75,15 @@ def uninstall(model: nn.Module | None = None) -> None:
     """Takes the patches off one model; without one, everything is as it was before the first `install`.
 
     That is: every original method is back on its class and off every instance, imports are not watched any
-    more, and the policy that `install` was given is dropped.
+    more, and the policy that `install` was given is dropped. A model whose class is patched stays so, with a warning.
     """
     instances.uninstall(model)
     if model is None:
         installer.uninstall()
         policy.set(None)
+    elif patched := {cls for module in model.modules() for cls in type(module).__mro__} & swaps.owners():
+        names = ", ".join(sorted(cls.__qualname__ for cls in patched))
+        logger.warning("%s stays patched for all models: uninstall() without a model takes that off", names)
 
 
 @contextmanager
@@ -82,7 +94,7 @@ def fused(model: nn.Module | None = None, *, fuse: str | None = None) -> Iterato
         with fused(): loss = model(**batch).loss
 
     Args:
-        model: patched for the block, unless it is already; None changes no model.
+        model: patched for the block, but for modules that are already; None changes no model.
         fuse: when to fuse (see `policy`); None is `always` without a model, and leaves the choice with one.
 
     Raises:
@@ -93,14 +105,15 @@ def fused(model: nn.Module | None = None, *, fuse: str | None = None) -> Iterato
         raise TypeError(f"model: expected a model, got {model!r}; when to fuse is said by fuse=")
     choice = fuse or (None if model is not None else "always")
     with policy.override(choice) if choice else nullcontext():
-        if model is None or instances.is_patched(model):
+        if model is None:
             yield
             return
+        before = instances.patched(model)
         install(model)
         try:
             yield
         finally:
-            uninstall(model)
+            instances.uninstall(model, keep=before)
 
 
 def _assert_supported() -> None:

@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from types import FunctionType, MethodType
 from weakref import WeakSet
 
@@ -59,19 +59,19 @@ class Instances:
         _log(model, report)
         return report
 
-    def uninstall(self, model: nn.Module | None = None) -> None:
-        """Takes the patches off the modules of `model`; None: off every instance and its copies."""
+    def uninstall(self, model: nn.Module | None = None, keep: Set[nn.Module] = frozenset()) -> None:
+        """Takes the patches off the modules of `model` but those in `keep`; None: off every instance and its copies."""
         with self._lock:
-            for module in list(self._everywhere() if model is None else model.modules()):
+            for module in (self._everywhere() if model is None else set(model.modules())) - keep:
                 for name, body in self._patches(module).items():
                     _take_off(module, name, body)
                 self._modules.discard(module)
             if model is None:
                 self._bodies.clear()
 
-    def is_patched(self, model: nn.Module) -> bool:
-        """Whether `model` or a module in it has a patch of ours."""
-        return any(self._patches(module) for module in model.modules())
+    def patched(self, model: nn.Module) -> set[nn.Module]:
+        """The modules in `model`, itself among them, that have a patch of ours."""
+        return {module for module in model.modules() if self._patches(module)}
 
     def counts(self) -> Counter[Body]:
         """How many instances run each body."""

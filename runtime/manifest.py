@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from fusegen.kernels import INTERFACE_VERSION
+from fusegen.runtime.original_class import mirrors
 from fusegen.runtime.outcomes import GIVEN, SHIPPED
 
 SCHEMA_VERSION = 1
@@ -59,15 +60,14 @@ class GeneratedTree:
     methods: tuple[PatchedMethod, ...]
     tier: str
 
-    def generated_module(self, method: PatchedMethod) -> ModuleType:
-        """The generated module that holds `method`, imported on first use."""
-        return import_module(f"{self.package}.{method.module}")
-
-    def forget(self, source_module: str) -> None:
-        """Import the generated module for this original anew next time: its names are those of before a reload."""
-        for method in self.methods:
-            if method.source_module == source_module:
-                sys.modules.pop(f"{self.package}.{method.module}", None)
+    def generated_module(self, method: PatchedMethod, original: ModuleType) -> ModuleType:
+        """The generated module that holds `method`; imported anew where names of the original are others by now."""
+        name = f"{self.package}.{method.module}"
+        generated = import_module(name)
+        if mirrors(generated, original):
+            return generated
+        sys.modules.pop(name, None)
+        return import_module(name)
 
 
 def read_tree(generated: str | Path | None = None) -> GeneratedTree:

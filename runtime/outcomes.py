@@ -82,9 +82,12 @@ def _by_code(all_refused: tuple[Refused, ...]) -> Iterator[str]:
             yield f"... and {len(alike) - _SHOWN} more: {code}"
 
 
-class InstallError(RuntimeError):
-    """Raised under `strict`: `report` says which methods are refused. Nothing has been patched."""
+class InstallError(Exception):
+    """Raised under `strict`: `report` says which methods are refused. Nothing has been patched.
 
-    def __init__(self, report: InstallReport) -> None:
-        super().__init__(str(report))
+    It is no RuntimeError, since transformers replaces one that an import raises by a word on missing requirements.
+    """
+
+    def __init__(self, report: InstallReport, what_to_do: str = "") -> None:
+        super().__init__("\n".join(filter(None, (str(report), what_to_do))))
         self.report = report

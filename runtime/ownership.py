@@ -30,12 +30,12 @@ def foreign_owner(function: Any, owner: type) -> str | None:
     return dotted_name(function)
 
 
-def is_as_written(function: Any, owner: type) -> bool:
-    """Whether a method runs what its file says now; a file may have been replaced since it was imported.
+def is_as_written(function: Any, module_name: str) -> bool:
+    """Whether a function or method of a loaded module runs what its file says now; the file may have been replaced.
 
     True as well where the loader of the module cannot tell.
     """
-    module = sys.modules[owner.__module__]
+    module = sys.modules[module_name]
     get_code = getattr(getattr(module, "__loader__", None), "get_code", None)
     written = get_code(module.__name__) if get_code else None
     code = inspect.unwrap(function).__code__

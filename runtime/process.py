@@ -17,6 +17,15 @@ from fusegen.runtime.swaps import Swap, swaps
 
 logger = logging.getLogger("fusegen")
 
+_NOTHING = (
+    "None of the forwards in {tree} is verified for {source} {version}. Generate a tree from it and verify that "
+    "(`fusegen emit`, `fusegen verify --record`), or install without strict."
+)
+_NOT_IMPORTED = (
+    "{module} is not imported, since install(strict=True) is in force. Instead of that, install without strict, or "
+    "patch single models: install(model, strict=True)."
+)
+
 
 class Installer:
     """The state of the process: the bodies in force, and what became of each method.
@@ -36,22 +45,27 @@ class Installer:
         return self._bodies
 
     def install(self, tree: GeneratedTree, strict: bool) -> InstallReport:
-        """Patches what is loaded and watches for the rest. Under `strict` raises `InstallError` if it must refuse."""
+        """Patches what is loaded and watches for the rest.
+
+        Under `strict` raises `InstallError` if it must refuse something that is loaded, or all that there is; a module
+        of which it refuses something is not imported later.
+        """
         bodies = Bodies.of(tree, strict)
         outcomes: dict[str, str | Refused | None] = {method.name: bodies.foreseen(method) for method in bodies.methods}
-        loaded = list(loaded_models(tree.source))
         if strict:
-            planned = [plan for module in loaded for plan in _planned(bodies, module)]
-            foreseen = outcomes | {plan.name: plan if isinstance(plan, Refused) else None for plan in planned}
-            if any(isinstance(outcome, Refused) for outcome in foreseen.values()):
-                raise InstallError(_report(foreseen))
+            _assert_admissible(bodies)
         if self._bodies and self._bodies.tree != tree:
             self.uninstall()
         with self._lock:
             self._bodies, self._outcomes = bodies, outcomes
             self._watcher.watch(lambda name: _is_model(name, tree.source))
-        for module in loaded:
-            self._patch(bodies, module)
+        try:
+            # Listed after the watch has begun: another thread may import a module at any moment.
+            for module in loaded_models(tree.source):
+                self._patch(bodies, module)
+        except InstallError:
+            self.uninstall()
+            raise
         return self.report()
 
     def uninstall(self) -> None:
@@ -69,11 +83,13 @@ class Installer:
     def _imported(self, module: ModuleType) -> None:
         bodies = self._bodies
         if bodies is not None:
-            bodies.tree.forget(module.__name__)
             self._patch(bodies, module)
 
     def _patch(self, bodies: Bodies, module: ModuleType) -> None:
         plans = _planned(bodies, module)
+        refusals = tuple(plan for plan in plans if isinstance(plan, Refused))
+        if bodies.strict and refusals:
+            raise InstallError(InstallReport({}, refused=refusals), _NOT_IMPORTED.format(module=module.__name__))
         self._no_longer_pending(bodies, module)
         for plan in plans:
             with self._lock:
@@ -95,6 +111,26 @@ class Installer:
                     self._outcomes.pop(method.name, None)
 
 
+def _assert_admissible(bodies: Bodies) -> None:
+    """Raises `InstallError` for what is refused by now: what is loaded, what can never be, and all if nothing is left.
+
+    A refusal in a module that may still be imported waits for that.
+    """
+    loaded = list(loaded_models(bodies.tree.source))
+    names = {module.__name__ for module in loaded}
+    waiting = {each.name for each in bodies.methods if each.source_module not in names and bodies.hashes[each.file]}
+    outcomes: dict[str, Swap | Refused | None] = {method.name: bodies.foreseen(method) for method in bodies.methods}
+    outcomes |= {plan.name: plan for module in loaded for plan in _planned(bodies, module)}
+    pending = tuple(name for name, outcome in outcomes.items() if outcome is None)
+    refusals = [outcome for outcome in outcomes.values() if isinstance(outcome, Refused)]
+    by_now = tuple(each for each in refusals if each.name not in waiting)
+    if by_now:
+        raise InstallError(InstallReport({}, pending, by_now))
+    if len(refusals) == len(outcomes):
+        nothing = _NOTHING.format(tree=bodies.tree.package, source=bodies.tree.source, version=bodies.version)
+        raise InstallError(InstallReport({}, refused=tuple(refusals)), nothing)
+
+
 def _planned(bodies: Bodies, module: ModuleType) -> list[Swap | Refused]:
     offers = bodies.of_module(module)
     return [
@@ -108,8 +144,8 @@ def loaded_models(package: str) -> Iterator[ModuleType]:
     for name in [name for name in list(sys.modules) if _is_model(name, package)]:
         try:
             yield import_module(name)
-        except ImportError:
-            logger.debug("%s could not be imported", name)
+        except Exception as error:
+            logger.debug("%s could not be imported: %s", name, error)
 
 
 def _is_model(name: str, package: str) -> bool:

@@ -1,6 +1,6 @@
 """Why the runtime half leaves a forward alone: stable codes, one sentence each.
 
-FG50x are found by `install`, FG51x by the guards at a call.
+FG50x are found by `install`, those from FG511 on by the guards at a call.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ DEVICE = "FG517"
 TRANSFORM = "FG518"
 PASSED_OVER = "FG519"
 CONDITION = "FG520"
+LOSS_BODY = "FG521"
+CROSS_ENTROPY = "FG522"
 
 REASONS = {
     DRIFT: "the installed modeling file is not the one that this forward was generated from",
@@ -41,8 +43,12 @@ REASONS = {
     TUPLE: "a tuple was asked for (return_dict=False), whose logits have a place",
     DEVICE: "no backend of the kernel knows the head's device",
     TRANSFORM: "a transform of torch.func or forward-mode differentiation is active, and the kernel has no rule for it",
-    PASSED_OVER: "a module that the fused loss passes over is not of the class that was read, or has hooks",
+    PASSED_OVER: "a module that the fused loss passes over is not of the class that was read or has hooks or settings",
     CONDITION: "a condition under which alone the fused loss is equal does not hold (see `where` in the forward)",
+    LOSS_BODY: "the stock loss of the installed transformers is written otherwise than the one that the fused loss "
+    "computes, or cannot be read; another fusegen may know it (pip install -U fusegen)",
+    CROSS_ENTROPY: "torch's cross-entropy or the modeling file's `CrossEntropyLoss` was replaced, which the fused loss "
+    "would bypass; what is replaced in the file after install() counts from the next install() on",
 }
 
 # What went wrong with fusegen or the file, as against what was refused on purpose.

@@ -50,7 +50,11 @@ class Swaps:
 
     def bodies(self) -> list[Body]:
         """What fusegen has put on classes and still stands there."""
-        return [swap.body for swap in list(self._done.values()) if swap.current is swap.body.function]
+        return [swap.body for swap in self._standing()]
+
+    def owners(self) -> set[type]:
+        """The classes on which something of fusegen stands."""
+        return {swap.owner for swap in self._standing()}
 
     def lost(self) -> list[Refused]:
         """What somebody else has replaced since."""
@@ -69,9 +73,12 @@ class Swaps:
         foreign = foreign_owner(original, owner)
         if foreign:
             return refused(body.name, CONFLICT, foreign)
-        if not is_as_written(original, owner):
+        if not is_as_written(original, owner.__module__):
             return refused(body.name, DRIFT, "it was changed since it was imported")
         return Swap(owner, original, body)
+
+    def _standing(self) -> list[Swap]:
+        return [swap for swap in list(self._done.values()) if swap.current is swap.body.function]
 
     def _in_force(self, owner: type, method: str) -> Swap | None:
         swap = self._done.get((owner, method))
@@ -84,15 +91,16 @@ class Swaps:
             setattr(swap.owner, swap.body.method, swap.body.function)
 
     def restore(self) -> None:
-        """Put every original back. What was patched by others since is left, with a warning."""
+        """Put every original back. What was patched by others since is left, with a warning, until they are gone."""
         with self._lock:
-            for swap in self._done.values():
+            for place, swap in list(self._done.items()):
                 if swap.current is swap.body.function:
                     setattr(swap.owner, swap.body.method, swap.original)
-                else:
+                elif swap.current is not swap.original:
                     by = dotted_name(swap.current)
                     logger.warning("%s was patched again since by %s and is left", swap.name, by)
-            self._done.clear()
+                    continue
+                del self._done[place]
 
 
 swaps = Swaps()

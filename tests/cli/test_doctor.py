@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
@@ -51,6 +52,25 @@ def test_a_process_that_dies_is_a_problem(tmp_path: Path) -> None:
     done = doctor(path=tmp_path)
     assert done.returncode == 2
     assert done.stdout.endswith("Nothing can be installed. no CUDA\n")
+
+
+def test_another_stock_loss_is_refused_and_named(tmp_path: Path) -> None:
+    """The installed transformers with one line of its losses changed."""
+    spec = importlib.util.find_spec("transformers")
+    assert spec is not None
+    assert spec.origin is not None
+    installed = Path(spec.origin).parent
+    for folder in (Path(), Path("loss")):
+        (tmp_path / "transformers" / folder).mkdir()
+        for entry in (installed / folder).iterdir():
+            if entry.name not in ("loss", "loss_utils.py", "__pycache__"):
+                (tmp_path / "transformers" / folder / entry.name).symlink_to(entry)
+    losses = (installed / "loss/loss_utils.py").read_text(encoding="utf-8")
+    changed = losses.replace("loss = loss / num_items_in_batch", "loss = loss / num_items_in_batch.clamp(min=1)")
+    (tmp_path / "transformers/loss/loss_utils.py").write_text(changed, encoding="utf-8")
+    done = doctor(path=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "   1 FG521 the stock loss of the installed transformers is written otherwise" in done.stdout
 
 
 def test_what_is_refused_makes_the_status_1_and_is_counted(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from families import FAMILIES, VOCABULARY, Family, text_batch
 from torch._dynamo.utils import counters
 from torch.nn.modules.module import register_module_forward_hook
+from transformers.loss import loss_utils
 
 from fusegen.kernels.linear_cross_entropy.operators import LinearCrossEntropy
 from fusegen.runtime import coverage, fused, install
@@ -151,6 +152,47 @@ def own_loss(model: torch.nn.Module) -> None:
     model.loss_function = lambda logits, labels, vocab_size, **kwargs: logits.sum()
 
 
+def in_loss_utils(text: str) -> dict[str, Any]:
+    """What a text defines as if it stood in the file of the stock losses."""
+    made: dict[str, Any] = {}
+    exec(text, vars(loss_utils), made)
+    return made
+
+
+def rewritten_loss(model: torch.nn.Module) -> Any:
+    made = in_loss_utils("def ForCausalLMLoss(logits, *args, **kwargs): return logits.sum()")["ForCausalLMLoss"]
+    patch = pytest.MonkeyPatch()
+    patch.setattr(loss_utils, "ForCausalLMLoss", made)
+    patch.setitem(loss_utils.LOSS_MAPPING, "ForCausalLM", made)
+    return patch.undo
+
+
+def rewritten_inner_loss(model: torch.nn.Module) -> Any:
+    patch = pytest.MonkeyPatch()
+    made = in_loss_utils("def fixed_cross_entropy(source, *args, **kwargs): return source.sum()")
+    patch.setattr(loss_utils, "fixed_cross_entropy", made["fixed_cross_entropy"])
+    return patch.undo
+
+
+def rewritten_in_place(model: torch.nn.Module) -> Any:
+    patch = pytest.MonkeyPatch()
+    made = in_loss_utils("def fixed_cross_entropy(source, *args, **kwargs): return source.sum()")
+    patch.setattr(loss_utils.fixed_cross_entropy, "__code__", made["fixed_cross_entropy"].__code__)
+    return patch.undo
+
+
+def replaced_cross_entropy(model: torch.nn.Module) -> Any:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(torch.nn.functional, "cross_entropy", lambda logits, *args, **kwargs: logits.sum())
+    return patch.undo
+
+
+def replaced_linear(model: torch.nn.Module) -> Any:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(torch.nn.functional, "linear", lambda hidden, weight, bias=None: 2 * (hidden @ weight.T))
+    return patch.undo
+
+
 CHANGES = {
     evaluating: "FG511",
     never_for_the_process: "FG511",
@@ -159,6 +201,11 @@ CHANGES = {
     replaced_forward: "FG513",
     adapted: "FG512",
     own_loss: "FG515",
+    rewritten_loss: "FG521",
+    rewritten_inner_loss: "FG521",
+    rewritten_in_place: "FG521",
+    replaced_cross_entropy: "FG522",
+    replaced_linear: "FG513",
 }
 
 

@@ -14,6 +14,12 @@ from torch import nn  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
 from torch.nn.modules.module import register_module_forward_hook  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
+from transformers import (  # noqa: E402
+    BartConfig,
+    BartForConditionalGeneration,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+)
 from transformers.loss import loss_utils  # noqa: E402
 
 from fusegen.runtime import coverage, fused, fusible, guards, install  # noqa: E402
@@ -204,6 +210,17 @@ def test_without_labels_nothing_is_asked_or_counted(tiny_llama):
     assert coverage() == {}
 
 
+@pytest.mark.parametrize("owner", [nn.Linear, nn.functional], ids=["method", "function"])
+def test_a_linear_that_was_replaced_for_all(tiny_llama, monkeypatch, owner):
+    model, batch = tiny_llama
+    install()
+    name = "forward" if owner is nn.Linear else "linear"
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args, **kwargs: 0 * original(*args, **kwargs))
+    assert (model(**batch).logits == 0).all()
+    assert coverage() == {LLAMA: {"FG513": 1}}
+
+
 def test_a_removed_hook_no_longer_counts(tiny_llama):
     model, _ = tiny_llama
     handle = model.lm_head.register_forward_hook(lambda *_: None)
@@ -237,6 +254,53 @@ def test_a_stock_loss_that_was_patched_is_not_stock(tiny_llama, monkeypatch):
     model, _ = tiny_llama
     monkeypatch.setattr(loss_utils, "fixed_cross_entropy", lambda *args, **kwargs: torch.zeros(()))
     assert not ask(model)
+
+
+def replaced_function(monkeypatch):
+    original = nn.functional.cross_entropy
+    monkeypatch.setattr(nn.functional, "cross_entropy", lambda *args, **kwargs: 42 + 0 * original(*args, **kwargs))
+
+
+def replaced_method(monkeypatch):
+    original = nn.CrossEntropyLoss.forward
+    monkeypatch.setattr(nn.CrossEntropyLoss, "forward", lambda *args: 42 + 0 * original(*args))
+
+
+def replaced_class(monkeypatch):
+    class FocalLoss(nn.CrossEntropyLoss):
+        def forward(self, logits, labels):
+            return 42 + 0 * super().forward(logits, labels)
+
+    monkeypatch.setattr("transformers.models.bart.modeling_bart.CrossEntropyLoss", FocalLoss)
+
+
+@pytest.mark.parametrize("replace", [replaced_function, replaced_method, replaced_class])
+def test_a_cross_entropy_that_was_replaced_is_not_bypassed(monkeypatch, replace):
+    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "encoder_layers": 1, "decoder_layers": 1}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    model = BartForConditionalGeneration(BartConfig(vocab_size=50, max_position_embeddings=20, **sizes, **heads))
+    ids = torch.arange(3, 10)[None]
+    replace(monkeypatch)
+    install()
+    assert model.train()(input_ids=ids, labels=ids).loss == 42
+    monkeypatch.undo()
+    assert model(input_ids=ids, labels=ids).logits is None
+    assert list(coverage().values()) == [{"FG522": 1, "fused": 1}]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"label_smoothing": 0.5}, {"ignore_index": 5}, {"weight": torch.arange(50.0)}, {"reduction": "sum"}]
+)
+def test_a_kept_criterion_with_other_settings_is_not_bypassed(settings):
+    sizes = {"dim": 16, "hidden_dim": 16, "n_layers": 1, "n_heads": 2, "max_position_embeddings": 20}
+    model = DistilBertForMaskedLM(DistilBertConfig(vocab_size=50, dropout=0.0, attention_dropout=0.0, **sizes)).train()
+    ids = torch.arange(3, 10)[None]
+    install()
+    assert model(input_ids=ids, labels=ids).logits is None
+    model.mlm_loss_fct = nn.CrossEntropyLoss(**settings)
+    output = model(input_ids=ids, labels=ids)
+    torch.testing.assert_close(output.loss, model.mlm_loss_fct(output.logits.view(-1, 50), ids.view(-1)))
+    assert list(coverage().values()) == [{"fused": 1, "FG519": 1}]
 
 
 def test_policy(tiny_llama):

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import pickle
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import SourceFileLoader
@@ -18,7 +19,7 @@ transformers = pytest.importorskip("transformers", reason="needs transformers (t
 
 from transformers import LlamaForCausalLM  # noqa: E402
 
-from fusegen.runtime import InstallError, coverage, fused, install, uninstall  # noqa: E402
+from fusegen.runtime import InstallError, audit, bodies, coverage, fused, install, uninstall  # noqa: E402
 from fusegen.runtime.policy import policy  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("clean_runtime")
@@ -186,6 +187,50 @@ def test_strict_refuses_what_is_not_verified_for_the_installed_version(write_lla
         install(write_llama(verified=verified), strict=True)
 
 
+def test_strict_refuses_a_module_when_it_is_imported(write_llama, olmo_not_imported):
+    """A class that nobody imports hinders nobody."""
+    tree = write_llama(verified=transformers.__version__, OlmoForCausalLM=OLMO_FORWARD)
+    manifest = json.loads((tree / "manifest.json").read_text())
+    del manifest["classes"][1]["verified"]
+    (tree / "manifest.json").write_text(json.dumps(manifest))
+    report = install(tree, strict=True)
+    assert report.tiers == {f"{LLAMA}.forward": "given"}
+    assert [(refused.name, refused.code) for refused in report.refused] == [
+        (f"{OLMO}.OlmoForCausalLM.forward", "FG505")
+    ]
+    for _ in range(2):
+        with pytest.raises(InstallError, match=r"OlmoForCausalLM.forward: FG505(.|\n)*olmo is not imported"):
+            importlib.import_module(OLMO)
+        assert OLMO not in sys.modules
+    uninstall()
+    module = importlib.import_module(OLMO)
+    assert source_file(module.OlmoForCausalLM.forward) == module.__file__
+    with pytest.raises(InstallError, match="FG505"):
+        install(tree, strict=True)
+
+
+def test_strict_raises_where_nothing_is_left_that_could_be_imported(write_tree, olmo_not_imported, monkeypatch):
+    finders = list(sys.meta_path)
+    tree = write_tree(verified="4.0.0", OlmoForCausalLM=OLMO_FORWARD)
+    with pytest.raises(InstallError, match=rf"FG505(.|\n)*is verified for transformers {transformers.__version__}\."):
+        install(tree, strict=True)
+    monkeypatch.setattr(bodies, "installed_version", lambda package: "99.0.0")
+    with pytest.raises(InstallError, match="FG505"):
+        install(strict=True)
+    assert sys.meta_path == finders
+
+
+def test_strict_with_the_tree_that_ships():
+    """In a process of its own, where nothing is imported yet."""
+    program = (
+        "import fusegen; report = fusegen.install(strict=True); from transformers import LlamaForCausalLM; "
+        "print(len(report.pending) > 300, [each['verified'] for each in fusegen.audit()['patched']])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True [True]\n"
+
+
 def test_a_long_report_names_some_of_each_code_and_counts_the_others(write_llama):
     tree = write_llama()
     manifest = json.loads((tree / "manifest.json").read_text())
@@ -228,6 +273,33 @@ def test_uninstall_leaves_what_was_patched_on_top(fused_llama, monkeypatch, capl
     uninstall()
     assert vars(LlamaForCausalLM)["forward"] is on_top
     assert "patched again" in caplog.text
+
+
+def test_what_a_patch_on_top_gives_back_is_taken_off_by_the_next_uninstall(fused_llama, monkeypatch):
+    original = vars(LlamaForCausalLM)["forward"]
+    monkeypatch.setattr(LlamaForCausalLM, "forward", original)
+    install(fused_llama)
+    ours = LlamaForCausalLM.forward
+    LlamaForCausalLM.forward = lambda self, *args, **kwargs: ours(self, *args, **kwargs)
+    uninstall()
+    LlamaForCausalLM.forward = ours
+    assert [each["name"] for each in audit()["patched"]] == [f"{LLAMA}.forward"]
+    assert install(fused_llama).refused == ()
+    uninstall()
+    assert vars(LlamaForCausalLM)["forward"] is original
+    assert audit()["refused"] == []
+
+
+def test_what_was_replaced_by_name_in_the_file_is_seen_by_the_forward(write_tree, olmo_not_imported, monkeypatch):
+    """Also where the generated module has been imported before."""
+    module = importlib.import_module(OLMO)
+    imports = "from transformers.models.olmo.modeling_olmo import slice_logits_to_keep\n"
+    tree = write_tree(OlmoForCausalLM=imports + OLMO_FORWARD.replace('"generated"', "slice_logits_to_keep"))
+    install(tree)
+    assert module.OlmoForCausalLM.forward(None) is module.slice_logits_to_keep
+    monkeypatch.setattr(module, "slice_logits_to_keep", "theirs")
+    install(tree)
+    assert module.OlmoForCausalLM.forward(None) == "theirs"
 
 
 def test_a_generated_module_that_fails_is_refused(write_tree, caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import io
 import json
@@ -135,6 +136,15 @@ def test_uninstall_takes_it_off(tiny_llama):
     uninstall(model)
 
 
+def test_a_model_whose_class_is_patched_stays_so_and_says_so(tiny_llama, caplog):
+    model, batch = tiny_llama
+    install()
+    install(model)
+    uninstall(model)
+    assert outcome(model, batch)[0] is None
+    assert "LlamaForCausalLM stays patched for all models: uninstall() without a model takes that off" in caplog.text
+
+
 def test_a_deep_copy_is_patched_too_and_uninstall_finds_it(tiny_llama):
     model, batch = tiny_llama
     install(model)
@@ -163,6 +173,32 @@ def test_an_inner_module_is_patched_where_the_loss_is_computed(tiny_llama):
     assert outcome(wrapper, batch)[0] is None
     uninstall(wrapper)
     assert outcome(wrapper, batch)[0] is not None
+
+
+def test_a_block_patches_what_is_not_and_takes_off_only_that(tiny_llama):
+    model, batch = tiny_llama
+    both = torch.nn.ModuleList([model, copy.deepcopy(model)])
+    install(both[0])
+    with fused(both):
+        assert [each(**batch).logits for each in both] == [None, None]
+    assert ["forward" in vars(each) for each in both] == [True, False]
+
+
+def test_a_model_of_a_reloaded_module_gets_a_forward_of_its_own_class(tiny_llama):
+    model, batch = tiny_llama
+    module = sys.modules[LlamaForCausalLM.__module__]
+    before = dict(vars(module))
+    install(model)
+    assert model(**batch).logits is None
+    try:
+        again = importlib.reload(module).LlamaForCausalLM(model.config).train()
+        install(again)
+        assert again(**batch).logits is None
+        assert [*coverage().values()] == [{"fused": 2}]
+        stand_ins = vars(inspect.getmodule(inspect.unwrap(again.forward.__func__)))
+        assert stand_ins["LlamaForCausalLM"].__bases__ == (type(again),)
+    finally:
+        vars(module).update(before)
 
 
 def test_a_subclass_that_inherits_the_forward_is_patched_and_one_that_overrides_it_is_not(tiny_llama):
