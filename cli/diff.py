@@ -139,10 +139,11 @@ def _narrowed(patterns: tuple[str, ...], *reports: ScanReport) -> tuple[ScanRepo
     """The reports with the models that patterns name; a refusal for a pattern that names none in any of them."""
     from fusegen.cli.reading import matching_models
 
-    known = {model_of(file.path) for report in reports for file in report.files}
-    chosen = matching_models(sorted(known), patterns, "neither tree")
+    known = frozenset[str]().union(*(report.models for report in reports))
+    chosen = matching_models(sorted(known), patterns, "either tree")
+    left_out = known - set(chosen)
     return tuple(
-        replace(report, files=tuple(file for file in report.files if model_of(file.path) in chosen))
+        replace(report, files=tuple(file for file in report.files if model_of(file.path) not in left_out))
         for report in reports
     )
 

@@ -130,6 +130,7 @@ def _loss(data: JsonObject) -> VocabularyLoss:
         chain=tuple(_operation(step) for step in data["chain"]),
         line=data["line"],
         column=data["column"] - 1,
+        label_value=data.get("label_value", ""),
     )
 
 
