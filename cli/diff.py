@@ -122,9 +122,10 @@ def _read(spec: str, reading: HowToRead) -> tuple[ScanReport, str, int]:
     from fusegen.cli.reading import opened, report_failures, scanned
     from fusegen.cli.terminal import Refused, path_prefix
     from fusegen.codegen.report.saved import SavedReportError, load, looks_saved
+    from fusegen.codegen.sources import user_path
 
-    file = Path(spec).expanduser()
-    if file.is_file() and looks_saved(file):
+    file = user_path(spec)
+    if looks_saved(file):
         try:
             report = load(file)
         except SavedReportError as error:

@@ -157,7 +157,9 @@ def _open(path: Path, process: int) -> WheelArchive | SdistArchive:
     except OSError as error:
         raise ArchiveError(error.strerror or str(error)) from error
     except _DAMAGE as error:
-        raise ArchiveError(f"it is not a whole zip or tar archive ({error})") from error
+        # What each way to unpack a tar file says is no news.
+        said = "" if isinstance(error, tarfile.ReadError) else f" ({error})"
+        raise ArchiveError(f"it is not a whole zip or tar archive{said}") from error
 
 
 def _spelled_hash(content: bytes) -> str:

@@ -122,13 +122,16 @@ def test_the_status_is_1_for_the_kinds_that_are_named(
         (["nowhere", "nowhere"], "there is no source 'nowhere'"),
         (["TREE", "TREE", "--fail-on", "lost"], "'lost' is no kind of change. The kinds are lost-match, "),
         (["TREE", "TREE", "--model", "lama"], "there is no model 'lama' in either tree. Did you mean llama?"),
+        (["TREE", "LIST"], "list.json is no report of fusegen (it is no object of JSON)"),
         (["TREE"], "Missing argument"),
         (["TREE", "TREE", "--generated"], "holds no generated tree"),
         (["TREE", "TREE", "--generated", "--format", "sarif"], "with --generated it is one of text, json, markdown"),
     ],
 )
-def test_wrong_usage_is_status_2(fusegen: Run, tree: Path, arguments: list[str], message: str) -> None:
-    result = fusegen("diff", *(tree if each == "TREE" else each for each in arguments))
+def test_wrong_usage_is_status_2(fusegen: Run, tree: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    given = {"TREE": tree, "LIST": tmp_path / "list.json"}
+    given["LIST"].write_text("[]")
+    result = fusegen("diff", *(given.get(each, each) for each in arguments))
     assert result.exit_code == 2
     assert message in result.stderr
 

@@ -340,6 +340,7 @@ def test_a_saved_report_says_the_same_as_the_scan(tmp_path: Path) -> None:
     [
         ("{}", "no report of fusegen .it has no 'schema_version'"),
         ("{", "no report of fusegen"),
+        ("[1]", "no report of fusegen .it is no object of JSON"),
         ('{"schema_version": 2}', "schema version 2, and this fusegen reads 1"),
         ('{"schema_version": 1, "sites": [1]}', "no report of fusegen"),
     ],
