@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 
-from fusegen.codegen.alignment import KEEPS, alignment
+from fusegen.codegen.alignment import alignment
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.findings import Found
-from fusegen.codegen.logit_ops.step import Refusal, Step
+from fusegen.codegen.labels import label_text, sources_of
+from fusegen.codegen.logit_ops.step import Step
 from fusegen.codegen.losses import Loss
 from fusegen.codegen.reading import Reading
 from fusegen.codegen.records import Head, Operation, VocabularyLoss
-from fusegen.codegen.values import Attr, Call, Global, Index, Opaque, Select, Self, Store, Value, describe, render
-
-# How much of the labels' value is shown, and how much is compared.
-_SHOWN, _WHOLE = 160, 1_000_000
+from fusegen.codegen.values import Call, Global, Index, Value, describe
 
 
 def vocabulary_loss(each: Found, reading: Reading) -> VocabularyLoss:
@@ -38,51 +35,12 @@ def vocabulary_loss(each: Found, reading: Reading) -> VocabularyLoss:
         chain=tuple(_operation(step) for step in reversed(chain.steps) if step.op) if isinstance(chain, Chain) else (),
         line=getattr(node, "lineno", 0),
         column=getattr(node, "col_offset", 0),
-        label_value=_label_value(each.loss.labels, chain),
+        label_value=label_text(each.loss.labels, chain),
     )
 
 
 def _default_alignment(loss: Loss) -> str:
     return {"causal": "shifted", "masked": "aligned"}.get(loss.kind, "unknown")
-
-
-def _label_value(labels: Value, chain: Chain | Refusal) -> str:
-    """What labels are, with `logits` for what the chain says; a long text ends in a hash of the whole."""
-    known: dict[Value, Value] = dict.fromkeys(chain.trail, Global("logits")) if isinstance(chain, Chain) else {}
-    text = render(_settled(labels, known), _WHOLE)
-    if len(text) <= _SHOWN:
-        return text
-    return f"{text[:_SHOWN]}… #{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _settled(value: Value, known: dict[Value, Value]) -> Value:
-    """A value without moves and views, and with what went into a step that has no rule; `known` are done."""
-    if value not in known:
-        match value:
-            case Call(Attr(base, name)) if name in KEEPS and base != Self():
-                known[value] = _settled(base, known)
-            case Opaque(why, _, parts):
-                step = ast.unparse(value.node) if isinstance(value.node, ast.expr) else why
-                known[value] = Call(Global(f"<{step}>"), tuple(_settled(part, known) for part in parts))
-            case _:
-                known[value] = value.with_children(lambda child: _settled(child, known))
-    return known[value]
-
-
-def sources_of(labels: Value) -> list[Value]:
-    """The values that labels start as, below moves, views, slices and branches."""
-    match labels:
-        case Call(Attr(base, name), _, _) if name != "pop":
-            return sources_of(base)
-        case Index(base, _):
-            return sources_of(base)
-        case Select(_, then, other):
-            return sources_of(then) + sources_of(other)
-        case Store(base, _, _):
-            return sources_of(base)
-        case Opaque(_, _, parts):
-            return [source for part in parts[:1] for source in sources_of(part)]
-    return [labels]
 
 
 def _spelled(name: str, value: Value, loss: Loss) -> str:

@@ -195,6 +195,16 @@ def test_labels_are_compared_by_their_value(statement: str, value: str) -> None:
     assert compared(rebound(statement), rebound(statement).replace("kwargs", "lm_kwargs")).changes == ()
 
 
+def test_of_what_goes_into_the_inner_model_the_labels_alone_count() -> None:
+    old = rebound("labels = outputs.labels").replace(
+        "hidden_states = self.model(input_ids).last_hidden_state",
+        "outputs = self.model(input_ids, labels=labels)\n        hidden_states = outputs.last_hidden_state",
+    )
+    assert compared(old, old.replace("(input_ids, ", "(input_ids, cache=self.cache, ")).changes == ()
+    (edit,) = only(compared(old, old.replace("labels=labels)\n", "labels=labels.abs())\n", 1))).edits
+    assert (edit.old, edit.new) == ("self.model(labels=labels).labels", "self.model(labels=labels.abs()).labels")
+
+
 def test_labels_of_a_long_value_are_compared_to_its_end() -> None:
     long = " + ".join(f"labels.roll({number})" for number in range(20))
     (edit,) = only(compared(rebound(f"labels = {long}"), rebound(f"labels = {long} + 1"))).edits

@@ -86,7 +86,7 @@ def _body(kind: str, changes: tuple[Change, ...]) -> Iterator[str]:
         else:
             shown = text_cell(names((change.id for change in group), _NAMES_SHOWN))
             yield f"- {plural(len(group), 'site')}: {shown}"
-        yield from [f"  {text_cell(first.why or '')}"] if kind == NOT_COMPARED else _fenced(first)
+        yield from [f"  - {text_cell(first.why or '')}"] if kind == NOT_COMPARED else _fenced(first)
 
 
 def _fenced(change: Change) -> Iterator[str]:
