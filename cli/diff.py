@@ -122,9 +122,10 @@ def _read(spec: str, reading: HowToRead) -> tuple[ScanReport, str, int]:
     from fusegen.cli.reading import opened, report_failures, scanned
     from fusegen.cli.terminal import Refused, path_prefix
     from fusegen.codegen.report.saved import SavedReportError, load, looks_saved
+    from fusegen.codegen.sources import user_path
 
-    file = Path(spec).expanduser()
-    if file.is_file() and looks_saved(file):
+    file = user_path(spec)
+    if looks_saved(file):
         try:
             report = load(file)
         except SavedReportError as error:
@@ -139,10 +140,11 @@ def _narrowed(patterns: tuple[str, ...], *reports: ScanReport) -> tuple[ScanRepo
     """The reports with the models that patterns name; a refusal for a pattern that names none in any of them."""
     from fusegen.cli.reading import matching_models
 
-    known = {model_of(file.path) for report in reports for file in report.files}
-    chosen = matching_models(sorted(known), patterns, "neither tree")
+    known = frozenset[str]().union(*(report.models for report in reports))
+    chosen = matching_models(sorted(known), patterns, "either tree")
+    left_out = known - set(chosen)
     return tuple(
-        replace(report, files=tuple(file for file in report.files if model_of(file.path) in chosen))
+        replace(report, files=tuple(file for file in report.files if model_of(file.path) not in left_out))
         for report in reports
     )
 

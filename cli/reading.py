@@ -118,7 +118,7 @@ def matching_models(known: list[str], patterns: tuple[str, ...], place: str) -> 
 
             close = get_close_matches(pattern, known, n=3)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise Refused(f"{place} has no model {pattern!r}.{hint}")
+            raise Refused(f"there is no model {pattern!r} in {place}.{hint}")
         chosen.update(dict.fromkeys(names))
     return tuple(chosen)
 

@@ -31,7 +31,8 @@ from fusegen.codegen.values import (
     negate,
 )
 
-_KEEPS = frozenset(["to", "contiguous", "view", "reshape", "flatten", "long", "clone", "type", "int", "detach"])
+# Methods that move or lay out labels anew, and leave every entry as it is.
+KEEPS = frozenset(["to", "contiguous", "view", "reshape", "flatten", "long", "clone", "type", "int", "detach"])
 
 
 def alignment(loss: Loss, chain: Chain) -> str | Refusal:
@@ -58,7 +59,7 @@ def _is_flat(labels: Value) -> bool:
     match labels:
         case Call(Attr(_, "view" | "reshape"), (Const(-1),)) | Call(Attr(_, "flatten"), ()):
             return True
-        case Call(Attr(inner, name)) if name in _KEEPS:
+        case Call(Attr(inner, name)) if name in KEEPS:
             return _is_flat(inner)
     return False
 
@@ -196,7 +197,7 @@ def _label_cut(value: Value, way: dict[Value, bool]) -> tuple[str | None, list[V
             return "all", []
         case Attr(base, _):
             return ("all", []) if not isinstance(base, Opaque) else (None, [])
-        case Call(Attr(labels, name), _, _) if name in _KEEPS:
+        case Call(Attr(labels, name), _, _) if name in KEEPS:
             return _label_cut(labels, way)
         case Call(Attr(labels, "masked_fill"), (_, Const(-100)), ()):
             return _label_cut(labels, way)

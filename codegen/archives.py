@@ -94,7 +94,7 @@ class WheelArchive:
 class SdistArchive:
     """A compressed tar file. It has no index, so one pass keeps every Python file below `models/` and `loss/`.
 
-    One that ends too early gives what stands before its end, and a problem.
+    One that ends too early gives what stands before its end, and a problem of all that may follow: of `models/`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,8 +110,8 @@ class SdistArchive:
         except _DAMAGE as error:
             if not self._names:
                 raise
-            message = f"the archive is damaged after {self._names[-1]} ({error}): what follows was not read"
-            self._problems = (Failure(path.name, 0, message),)
+            message = f"{path.name} is damaged after {self._names[-1]} ({error}): what follows was not read"
+            self._problems = (Failure("models", 0, message),)
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._names)
@@ -157,7 +157,9 @@ def _open(path: Path, process: int) -> WheelArchive | SdistArchive:
     except OSError as error:
         raise ArchiveError(error.strerror or str(error)) from error
     except _DAMAGE as error:
-        raise ArchiveError(f"it is not a whole zip or tar archive ({error})") from error
+        # What each way to unpack a tar file says is no news.
+        said = "" if isinstance(error, tarfile.ReadError) else f" ({error})"
+        raise ArchiveError(f"it is not a whole zip or tar archive{said}") from error
 
 
 def _spelled_hash(content: bytes) -> str:

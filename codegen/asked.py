@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from fusegen.codegen.arguments import VocabularyCall
-from fusegen.codegen.describe import sources_of
+from fusegen.codegen.labels import sources_of
 from fusegen.codegen.operands import Unwritable
 from fusegen.codegen.statements import is_pure
 from fusegen.codegen.values import Param

@@ -7,11 +7,12 @@ import ast
 from fusegen.codegen.alignment import alignment
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.findings import Found
+from fusegen.codegen.labels import label_text, sources_of
 from fusegen.codegen.logit_ops.step import Step
 from fusegen.codegen.losses import Loss
 from fusegen.codegen.reading import Reading
 from fusegen.codegen.records import Head, Operation, VocabularyLoss
-from fusegen.codegen.values import Attr, Call, Global, Index, Opaque, Select, Store, Value, describe
+from fusegen.codegen.values import Call, Global, Index, Value, describe
 
 
 def vocabulary_loss(each: Found, reading: Reading) -> VocabularyLoss:
@@ -34,27 +35,12 @@ def vocabulary_loss(each: Found, reading: Reading) -> VocabularyLoss:
         chain=tuple(_operation(step) for step in reversed(chain.steps) if step.op) if isinstance(chain, Chain) else (),
         line=getattr(node, "lineno", 0),
         column=getattr(node, "col_offset", 0),
+        label_value=label_text(each.loss.labels, chain),
     )
 
 
 def _default_alignment(loss: Loss) -> str:
     return {"causal": "shifted", "masked": "aligned"}.get(loss.kind, "unknown")
-
-
-def sources_of(labels: Value) -> list[Value]:
-    """The values that labels start as, below moves, views, slices and branches."""
-    match labels:
-        case Call(Attr(base, name), _, _) if name != "pop":
-            return sources_of(base)
-        case Index(base, _):
-            return sources_of(base)
-        case Select(_, then, other):
-            return sources_of(then) + sources_of(other)
-        case Store(base, _, _):
-            return sources_of(base)
-        case Opaque(_, _, parts):
-            return [source for part in parts[:1] for source in sources_of(part)]
-    return [labels]
 
 
 def _spelled(name: str, value: Value, loss: Loss) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from fusegen.codegen.decoding import MAX_FILE_BYTES
 from fusegen.codegen.listing import MODELING
 from fusegen.codegen.records import Failure
-from fusegen.codegen.sources import PACKAGE, SourceError, Tree, written_version
+from fusegen.codegen.sources import PLACES, SourceError, Tree, no_package, written_version
 
 _LINK = "120000"
 
@@ -58,15 +58,21 @@ class GitSource(Tree):
             raise SourceError(f"cannot read {path} at {self.commit[:12]} of {self.repository}: {error}.") from error
 
 
-def open_revision(repository: Path, revision: str) -> GitSource:
-    """The package at `revision`. Raises `SourceError` if there is no such repository or revision, or no package."""
-    commit = os.fsdecode(_hash(repository, f"{revision}^{{commit}}")).strip()
+def open_revision(folder: Path, revision: str) -> GitSource:
+    """The package that `folder`, a repository or a folder of one, holds at `revision`.
+
+    Raises `SourceError` if there is no such repository or revision, or no package there.
+    """
+    commit = os.fsdecode(_hash(folder, f"{revision}^{{commit}}")).strip()
     if not commit:
-        raise SourceError(f"{repository} has no revision {revision!r}. Fetch it first: git fetch --tags")
-    for prefix in (f"src/{PACKAGE}/", f"{PACKAGE}/", ""):
-        if _hash(repository, f"{commit}:{prefix}__init__.py") and _hash(repository, f"{commit}:{prefix}models"):
-            return GitSource(repository.resolve(), commit, prefix)
-    raise SourceError(f"{repository} at {revision} holds no {PACKAGE} package: no src/{PACKAGE}/ with models/ in it.")
+        raise SourceError(f"{folder} has no revision {revision!r}. Fetch it first: git fetch --tags")
+    # The way down from the root of the repository, and the way up to it: both are empty there.
+    ways = os.fsdecode(_git(folder, "rev-parse", "--show-prefix", "--show-cdup"))
+    down, _, up = ways.removesuffix("\n").rpartition("\n")
+    for prefix in (down + place for place in PLACES):
+        if _hash(folder, f"{commit}:{prefix}__init__.py") and _hash(folder, f"{commit}:{prefix}models"):
+            return GitSource((folder / up).resolve(), commit, prefix)
+    raise no_package(f"{folder} at {revision}")
 
 
 def _hash(repository: Path, name: str) -> bytes:

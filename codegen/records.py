@@ -67,8 +67,9 @@ class VocabularyLoss:
     `kind` is `causal` or `masked` (the stock losses behind `self.loss_function`) or `cross_entropy`.
     `labels` is how logits and labels meet: `shifted` (position i predicts label i+1), `aligned`,
     `preshifted` (the caller or the forward shifted them and says so), `double-shifted` (by hand, and by
-    the loss again) or `flat-shifted` (by the loss, over all sequences in one row). `keywords` are further
-    arguments of the loss as they read in the source.
+    the loss again) or `flat-shifted` (by the loss, over all sequences in one row). `label_source` is what the
+    labels start as, `label_value` what the forward makes of that, but for moves and views; empty where it is not
+    known. `keywords` are further arguments of the loss as they read in the source.
     """
 
     kind: str
@@ -81,6 +82,7 @@ class VocabularyLoss:
     chain: tuple[Operation, ...]
     line: int
     column: int
+    label_value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,11 @@ class ScanReport:
     @property
     def failures(self) -> tuple[Failure, ...]:
         return tuple(failure for file in self.files for failure in file.failures)
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The model folders with a file in it; a folder or a link that could not be read is in `files`, and is none."""
+        return frozenset(model_of(file.path) for file in self.files if file.path.endswith(".py"))
 
     def count(self, verdict: str) -> int:
         return sum(site.verdict == verdict for site in self.sites)

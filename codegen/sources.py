@@ -12,6 +12,7 @@ themselves. Paths are posix, relative to the package: `models/llama/modeling_lla
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from fusegen.codegen.listing import MODELING, modeling_files_below
 from fusegen.codegen.records import Failure, SourceFile
 
 PACKAGE = "transformers"
+
+# Where the package may lie in what a user names: it may be that itself.
+PLACES = ("", f"{PACKAGE}/", f"src/{PACKAGE}/")
 
 _LEFT_OUT = "models/deprecated/"
 _VERSION_LINE = re.compile(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)
@@ -207,24 +211,37 @@ def open_source(spec: str) -> Source:
     """The source that `spec` names. A path that exists wins over a version of the same spelling."""
     if spec == "installed":
         return _installed()
-    path = Path(spec).expanduser()
-    if path.is_dir():
+    path = user_path(spec)
+    if os.path.isdir(path):
         return _directory(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return _archive(path)
     folder, at, revision = spec.rpartition("@")
-    if at and Path(folder or ".").expanduser().is_dir():
+    if at and os.path.isdir(user_path(folder or ".")):
         from fusegen.codegen.git import open_revision
 
-        return open_revision(Path(folder or ".").expanduser(), revision)
+        return open_revision(user_path(folder or "."), revision)
     if _is_version(spec):
         from fusegen.codegen.download import fetch_wheel
 
         return _archive(fetch_wheel(spec))
     raise SourceError(
-        f"there is no source {spec!r}: no such file or directory, and not a version number. "
+        f"there is no source {spec!r}: {_why_not_read(path)}, and not a version number. "
         "Give 'installed', a directory, a wheel, an sdist, a revision (path@rev) or a version such as 5.5.4."
     )
+
+
+def user_path(spec: str) -> Path:
+    """A path as a user gives it, which may begin with a tilde."""
+    return Path(os.path.expanduser(spec))
+
+
+def _why_not_read(path: Path) -> str:
+    try:
+        path.stat()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return "neither a directory nor a regular file"
 
 
 def _installed() -> DirectorySource:
@@ -254,11 +271,16 @@ def _installed() -> DirectorySource:
 
 
 def _directory(path: Path) -> DirectorySource:
-    for root in (path, path / PACKAGE, path / "src" / PACKAGE):
+    for root in (path / place for place in PLACES):
         if (root / "models").is_dir() and (root / "__init__.py").is_file():
             return DirectorySource(root.resolve())
-    raise SourceError(
-        f"{path} holds no {PACKAGE} package: neither it, nor {PACKAGE}/, nor src/{PACKAGE}/ in it has both "
+    raise no_package(str(path))
+
+
+def no_package(where: str) -> SourceError:
+    """The error for a folder that has the package in none of its `PLACES`."""
+    return SourceError(
+        f"{where} holds no {PACKAGE} package: neither it, nor {PACKAGE}/, nor src/{PACKAGE}/ in it has both "
         "__init__.py and models/. Give the package folder or a checkout."
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any
 
@@ -54,6 +54,17 @@ class Value:
             elif isinstance(part, tuple):
                 _collect(part, found)
         return found
+
+    def with_children(self, change: Callable[[Value], Value]) -> Value:
+        """The same value over children that `change` gives."""
+
+        def changed(part: Any) -> Any:
+            if isinstance(part, Value):
+                return change(part)
+            return tuple(map(changed, part)) if isinstance(part, tuple) else part
+
+        names: tuple[str, ...] = type(self).__match_args__
+        return replace(self, **{name: changed(getattr(self, name)) for name in names}, _digest=None)
 
 
 def _collect(part: tuple[Any, ...], found: list[Value]) -> None:

@@ -3,23 +3,27 @@
     diff(scan of 5.5.4, scan of 5.23.0)  ->  Comparison(changes: Change(lost-match, "x.XForCausalLM.forward") ...)
 
 A site is the same on both sides if its id is. What a site computes is compared, not how it is spelled: lines,
-annotations and the name of the hidden states do not count. A site whose file could not be read on the other
-side is not compared, since nothing is known of it there.
+annotations, the name of the hidden states and that of the `**` parameter do not count. A site that may stand in
+what could not be read of the other side is not compared, since nothing is known of it there.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 from itertools import zip_longest
+from pathlib import PurePosixPath
+from typing import Any
 
 from fusegen.codegen.records import MATCH, Head, ScanReport, Site, VocabularyLoss, model_of
 from fusegen.codegen.report.wording import loss_call_text, operation_text
 
 LOST_MATCH = "lost-match"
 CHANGED_CHAIN = "changed-chain"
+NOT_COMPARED = "not-compared"
 CHANGED_REASON = "changed-reason"
 NEWLY_MATCHED = "newly-matched"
 CHANGED_SIGNATURE = "changed-signature"
@@ -30,6 +34,7 @@ REMOVED = "removed"
 KINDS = {
     LOST_MATCH: "No longer matched",
     CHANGED_CHAIN: "Changed chain of operations",
+    NOT_COMPARED: "Not compared, since a side could not be read",
     CHANGED_REASON: "Still not matched, for another reason",
     NEWLY_MATCHED: "Newly matched",
     CHANGED_SIGNATURE: "Changed signature",
@@ -39,13 +44,16 @@ KINDS = {
 
 REGRESSIONS = (LOST_MATCH, CHANGED_CHAIN)
 
+_AT_LINE = re.compile(r" \(line \d+\)")
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:
     """One part that the two sides spell differently; `old` is None where it is new, `new` where it is gone.
 
-    `part` is `head`, `before head`, `head rows`, `head bias`, `operation`, `loss`, `parameter` or `parameter order`;
-    `line` is that of the new side, of the old one if the part is gone, and 0 for parameters.
+    `part` is `head`, `before head`, `head rows`, `head bias`, `operation`, `labels`, `loss`, `guard`, `parameter` or
+    `parameter order`; `line` is that of the new side, of the old one if the part is gone, and 0 for guards and
+    parameters.
     """
 
     part: str
@@ -75,10 +83,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two scans side by side: models that came and went, changes by kind and place, and the rest as a number.
-
-    `not_compared` are ids of sites whose file could not be read on the other side.
-    """
+    """Two scans side by side: models that came and went, changes by kind and place, and the rest as a number."""
 
     old: ScanReport
     new: ScanReport
@@ -86,7 +91,6 @@ class Comparison:
     models_removed: tuple[str, ...]
     changes: tuple[Change, ...]
     unchanged: int
-    not_compared: tuple[str, ...] = ()
 
     def of_kind(self, kind: str) -> tuple[Change, ...]:
         return tuple(change for change in self.changes if change.kind == kind)
@@ -94,16 +98,11 @@ class Comparison:
 
 def diff(old: ScanReport, new: ScanReport) -> Comparison:
     """What changed from `old` to `new`, by kind and then by place."""
-    before, after = _Side(old), _Side(new)
+    before, after = _Side("old", old), _Side("new", new)
     changes: list[Change] = []
-    not_compared: list[str] = []
     unchanged = 0
     for id in sorted(before.sites.keys() | after.sites.keys()):
-        was, now = before.sites.get(id), after.sites.get(id)
-        if (was is None and before.is_unread(now)) or (now is None and after.is_unread(was)):
-            not_compared.append(id)
-            continue
-        found = list(_changes(id, was, now, before, after))
+        found = list(_changes(id, before, after))
         changes += found
         unchanged += not found
     order = list(KINDS)
@@ -111,21 +110,21 @@ def diff(old: ScanReport, new: ScanReport) -> Comparison:
     return Comparison(
         old,
         new,
-        models_added=tuple(sorted(after.models - before.models)),
-        models_removed=tuple(sorted(before.models - after.models)),
+        models_added=tuple(sorted(after.models_beyond(before))),
+        models_removed=tuple(sorted(before.models_beyond(after))),
         changes=tuple(changes),
         unchanged=unchanged,
-        not_compared=tuple(not_compared),
     )
 
 
 class _Side:
-    """One scan, looked up by names."""
+    """One scan, looked up by names; `name` is `old` or `new`."""
 
-    def __init__(self, report: ScanReport) -> None:
+    def __init__(self, name: str, report: ScanReport) -> None:
+        self._name = name
         self._report = report
         self.sites = {site.id: site for site in report.sites}
-        self.models = {model_of(file.path) for file in report.files if file.path.startswith("models/")}
+        self._paths = {file.path for file in report.files}
         self._unread = {failure.file for failure in report.failures}
 
     @cached_property
@@ -142,8 +141,18 @@ class _Side:
         files = self._report.files
         return {(model_of(file.path), aside.function): aside.why for file in files for aside in file.asides}
 
-    def is_unread(self, site: Site | None) -> bool:
-        return site is not None and site.file in self._unread
+    def why_unread(self, path: str) -> str | None:
+        """What could not be read here and is, or may hold, the file at `path`; None if nothing may."""
+        if path in self._unread:
+            return f"{path} could not be read in the {self._name} tree"
+        above = () if path in self._paths else map(str, PurePosixPath(path).parents)
+        folder = next((folder for folder in above if folder in self._unread), None)
+        return f"not all of {folder}/ could be read in the {self._name} tree" if folder else None
+
+    def models_beyond(self, other: _Side) -> frozenset[str]:
+        """The models that the other side has not, as far as it could be read."""
+        known = self._report.models - other._report.models
+        return known - {model_of(path) for path in self._paths if other.why_unread(path)}
 
     def has_class_of(self, site: Site) -> bool:
         return site.class_name in self._classes.get(site.model, ())
@@ -154,16 +163,21 @@ class _Side:
         return self._asides.get((site.model, function), f"{function} computes no loss over a vocabulary")
 
 
-def _changes(id: str, was: Site | None, now: Site | None, before: _Side, after: _Side) -> Iterator[Change]:
+def _changes(id: str, before: _Side, after: _Side) -> Iterator[Change]:
+    was, now = before.sites.get(id), after.sites.get(id)
     if was is None:
         assert now is not None
-        if not before.has_class_of(now):
+        if why := before.why_unread(now.file):
+            yield Change(NOT_COMPARED, id, None, now, why=why)
+        elif not before.has_class_of(now):
             yield Change(ADDED, id, None, now)
         else:
             kind = NEWLY_MATCHED if now.verdict == MATCH else CHANGED_REASON
             yield Change(kind, id, None, now, why=before.why_no_site(now))
     elif now is None:
-        if not after.has_class_of(was):
+        if why := after.why_unread(was.file):
+            yield Change(NOT_COMPARED, id, was, None, why=why)
+        elif not after.has_class_of(was):
             yield Change(REMOVED, id, was, None)
         else:
             kind = LOST_MATCH if was.verdict == MATCH else CHANGED_REASON
@@ -174,8 +188,9 @@ def _changes(id: str, was: Site | None, now: Site | None, before: _Side, after: 
 
 def _between(id: str, was: Site, now: Site) -> Iterator[Change]:
     """The changes of a site that both sides have."""
+    before, after = _alike(was), _alike(now)
     if was.verdict == MATCH == now.verdict:
-        edits = tuple(_chain_edits(was, now))
+        edits = tuple(_chain_edits(before, after))
         if edits:
             yield Change(CHANGED_CHAIN, id, was, now, edits)
     elif now.verdict == MATCH:
@@ -185,9 +200,26 @@ def _between(id: str, was: Site, now: Site) -> Iterator[Change]:
     elif (was.verdict, was.code, was.delegated_to) != (now.verdict, now.code, now.delegated_to):
         yield Change(CHANGED_REASON, id, was, now)
     if was.parameters and now.parameters:
-        edits = tuple(_parameter_edits(was.parameters, now.parameters))
+        edits = tuple(_parameter_edits(before.parameters, after.parameters))
         if edits:
             yield Change(CHANGED_SIGNATURE, id, was, now, edits)
+
+
+def _alike(site: Site) -> Site:
+    """The site with its `**` parameter under the name that nearly all have: no caller sees which it is."""
+    name = next((each[2:] for each in site.parameters if each.startswith("**")), "kwargs")
+    return site if name == "kwargs" else _respelled(site, re.compile(rf"(?<![\w.]){name}\b"), "kwargs")
+
+
+def _respelled(part: Any, name: re.Pattern[str], other: str) -> Any:
+    """A record, or a part of one, in whose texts `other` stands for `name`."""
+    if isinstance(part, str):
+        return name.sub(other, part)
+    if isinstance(part, tuple):
+        return tuple(_respelled(each, name, other) for each in part)
+    if is_dataclass(part) and not isinstance(part, type):
+        return replace(part, **{each.name: _respelled(getattr(part, each.name), name, other) for each in fields(part)})
+    return part
 
 
 def _chain_edits(was: Site, now: Site) -> Iterator[Edit]:
@@ -198,6 +230,9 @@ def _chain_edits(was: Site, now: Site) -> Iterator[Edit]:
             yield Edit("loss", None, loss_call_text(new), new.line)
         else:
             yield from _loss_edits(old, new)
+    before, after = ({_AT_LINE.sub("", guard): guard for guard in site.guards} for site in (was, now))
+    yield from (Edit("guard", guard, None) for text, guard in before.items() if text not in after)
+    yield from (Edit("guard", None, guard) for text, guard in after.items() if text not in before)
 
 
 def _loss_edits(old: VocabularyLoss, new: VocabularyLoss) -> Iterator[Edit]:
@@ -207,9 +242,13 @@ def _loss_edits(old: VocabularyLoss, new: VocabularyLoss) -> Iterator[Edit]:
         if tag != "equal":
             yield from (Edit("operation", before[i], None, old.chain[i].line) for i in range(i1, i2))
             yield from (Edit("operation", None, after[j], new.chain[j].line) for j in range(j1, j2))
-    calls = loss_call_text(old), loss_call_text(new)
-    if calls[0] != calls[1]:
-        yield Edit("loss", *calls, new.line)
+    # A report that an older fusegen saved does not have their value.
+    valued = old.label_value and new.label_value
+    was, now = (loss.label_value if valued else loss.label_source for loss in (old, new))
+    if was != now:
+        yield Edit("labels", was, now, new.line)
+    if loss_call_text(replace(old, label_source=new.label_source)) != loss_call_text(new):
+        yield Edit("loss", loss_call_text(old), loss_call_text(new), new.line)
 
 
 def _head_edits(old: Head | None, new: Head | None) -> Iterator[Edit]:

@@ -13,9 +13,10 @@ from fusegen.codegen.alignment import alignment
 from fusegen.codegen.bindings import CallRecord, Trace
 from fusegen.codegen.chain import Chain, peel
 from fusegen.codegen.delegation import delegation
-from fusegen.codegen.describe import sources_of, vocabulary_loss
+from fusegen.codegen.describe import vocabulary_loss
 from fusegen.codegen.findings import Analysis, Found
 from fusegen.codegen.index import FunctionBlock
+from fusegen.codegen.labels import are_labels
 from fusegen.codegen.logit_ops.step import Refusal, Step
 from fusegen.codegen.losses import LossReader, OtherLoss
 from fusegen.codegen.members import Scope
@@ -32,7 +33,6 @@ from fusegen.codegen.values import (
     Global,
     Index,
     Logic,
-    Param,
     Select,
     Self,
     Sequence,
@@ -163,13 +163,8 @@ def _may_be_a_loss(call: Call, reading: Reading) -> bool:
         case Global(path) if path.startswith("torch.") or is_output_class(path):
             return False
     arguments = (*call.args, *(value for _, value in call.keywords))
-    labels = any(
-        isinstance(source, Param) and source.name.endswith("labels")
-        for value in arguments
-        for source in sources_of(value)
-    )
     if (
-        not labels
+        not any(map(are_labels, arguments))
         or not LANGUAGE_MODEL.search(owner)
         or CLASSIFIER.search(owner)
         or reading.walk_inside(call) is not None

@@ -98,6 +98,7 @@ def _loss(loss: VocabularyLoss) -> JsonObject:
         "column": loss.column + 1,
         "labels": loss.labels,
         "label_source": loss.label_source,
+        "label_value": loss.label_value,
         "vocab_size": loss.vocab_size,
         "keywords": dict(loss.keywords),
         "head": _head(loss.head) if loss.head else None,

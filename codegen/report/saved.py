@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ class SavedReportError(ValueError):
 
 
 def looks_saved(path: Path) -> bool:
-    """Whether a file may be a saved report: no archive begins with a brace. False for one that cannot be read."""
+    """Whether a file may be a saved report: no archive begins as JSON does. False for what cannot be read."""
+    if not os.path.isfile(path):
+        return False
     try:
         with path.open("rb") as stream:
-            return stream.read(64).lstrip()[:1] == b"{"
+            return stream.read(64).lstrip()[:1] in (b"{", b"[")
     except OSError:
         return False
 
@@ -39,6 +42,8 @@ def load(path: Path) -> ScanReport:
     """The report in a file. Raises `SavedReportError` if it is none, or holds only a part of its tree."""
     try:
         document = json.loads(path.read_bytes())
+        if not isinstance(document, dict):
+            raise ValueError("it is no object of JSON")
         version = document["schema_version"]
         if version != SCHEMA_VERSION:
             raise SavedReportError(
@@ -130,6 +135,7 @@ def _loss(data: JsonObject) -> VocabularyLoss:
         chain=tuple(_operation(step) for step in data["chain"]),
         line=data["line"],
         column=data["column"] - 1,
+        label_value=data.get("label_value", ""),
     )
 
 

@@ -189,11 +189,38 @@ def test_the_action_fails_over_a_stale_folder(runner: Runner, tree: Path) -> Non
     assert "**generated is not what fusegen emit would write" in (runner.temporary / "comment.md").read_text()
 
 
+def test_the_action_fails_where_a_file_of_the_source_cannot_be_read(runner: Runner, tree: Path, newer: Path) -> None:
+    (newer / LLAMA).write_text("class (labels, loss")
+    done = of_action(runner, {"source": str(newer), "baseline": str(tree)})
+    assert [each.returncode for each in done] == [*[0] * (len(done) - 1), 1]
+    comment = (runner.temporary / "comment.md").read_text()
+    assert "#### Not compared, since a side could not be read (1)" in comment
+    assert "`llama.LlamaForCausalLM.forward`" in comment
+
+
 def test_the_action_says_2_where_the_baseline_cannot_be_read(runner: Runner, tree: Path) -> None:
     done = of_action(runner, {"source": str(tree), "baseline": "nowhere; touch injected"})
-    assert done[-1].returncode == 2
+    assert [each.returncode for each in done] == [*[0] * (len(done) - 1), 2]
     assert not (runner.folder / "injected").exists()
+    assert "there is no source 'nowhere; touch injected'" in (runner.temporary / "marked.md").read_text()
+    assert "3 sites in 4 modeling files" in (runner.folder / "summary.md").read_text()
     assert runner.said_to_gh()
+
+
+@pytest.mark.parametrize("more", [{}, {"baseline": "TREE", "generated": "generated"}])
+def test_the_action_says_2_where_the_source_cannot_be_read(runner: Runner, tree: Path, more: dict[str, str]) -> None:
+    (runner.folder / "generated").mkdir()
+    (runner.temporary / "scan.md").write_text("what an earlier step found")
+    done = of_action(runner, {"source": "nowhere"} | {k: str(tree) if v == "TREE" else v for k, v in more.items()})
+    assert [each.returncode for each in done] == [*[0] * (len(done) - 1), 2]
+    assert runner.outputs["result"] == {"status": "2"}
+    comment = (runner.temporary / "marked.md").read_text()
+    assert "    Error: there is no source 'nowhere'" in comment
+    assert ("generated could not be checked" in comment) == bool(more)
+    assert runner.said_to_gh()
+    (upload,) = (step for step in ACTION["runs"]["steps"] if "upload-sarif" in step.get("uses", ""))
+    assert runner.outputs["scan"] == {"status": "2"}
+    assert upload["if"] == "inputs.sarif == 'true' && steps.scan.outputs.status != '2'"
 
 
 OF_RELEASE = {step.get("name"): step for step in WORKFLOWS["new-release"]["jobs"]["diff"]["steps"]}

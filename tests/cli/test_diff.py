@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,14 +121,17 @@ def test_the_status_is_1_for_the_kinds_that_are_named(
     [
         (["nowhere", "nowhere"], "there is no source 'nowhere'"),
         (["TREE", "TREE", "--fail-on", "lost"], "'lost' is no kind of change. The kinds are lost-match, "),
-        (["TREE", "TREE", "--model", "lama"], "Did you mean llama?"),
+        (["TREE", "TREE", "--model", "lama"], "there is no model 'lama' in either tree. Did you mean llama?"),
+        (["TREE", "LIST"], "list.json is no report of fusegen (it is no object of JSON)"),
         (["TREE"], "Missing argument"),
         (["TREE", "TREE", "--generated"], "holds no generated tree"),
         (["TREE", "TREE", "--generated", "--format", "sarif"], "with --generated it is one of text, json, markdown"),
     ],
 )
-def test_wrong_usage_is_status_2(fusegen: Run, tree: Path, arguments: list[str], message: str) -> None:
-    result = fusegen("diff", *(tree if each == "TREE" else each for each in arguments))
+def test_wrong_usage_is_status_2(fusegen: Run, tree: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    given = {"TREE": tree, "LIST": tmp_path / "list.json"}
+    given["LIST"].write_text("[]")
+    result = fusegen("diff", *(given.get(each, each) for each in arguments))
     assert result.exit_code == 2
     assert message in result.stderr
 
@@ -136,6 +141,58 @@ def test_a_side_of_which_nothing_can_be_read_is_status_2(fusegen: Run, tree: Pat
         path.write_bytes(b"# labels \xff\n")
     result = fusegen("diff", tree, newer, "--fail-on", "any")
     assert (result.exit_code, "no file could be read" in result.stderr) == (2, True)
+
+
+@pytest.fixture
+def unread(tree: Path, tmp_path: Path) -> Path:
+    """`tree` with an error of syntax in the forward of Gemma."""
+    root = tmp_path / "unread" / "transformers"
+    shutil.copytree(tree, root)
+    (root / GEMMA).write_text((root / GEMMA).read_text().replace("torch.tanh(logits)", "torch.tanh(logits"))
+    return root
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_site_that_cannot_be_read_is_named_and_fails(fusegen: Run, tree: Path, unread: Path, turned: bool) -> None:
+    sides = (unread, tree) if turned else (tree, unread)
+    for kinds, status in (("not-compared", 1), ("any", 1), ("lost-match,changed-chain,added,removed", 0)):
+        assert fusegen("diff", *sides, "--fail-on", kinds).exit_code == status
+    why = f"{GEMMA} could not be read in the {'old' if turned else 'new'} tree"
+    for format_name in ("text", "markdown"):
+        shown = fusegen("diff", *sides, "--format", format_name).stdout
+        assert "gemma.GemmaForCausalLM" in shown
+        assert why in shown.replace("\\_", "_")
+    document = validated(fusegen("diff", *sides, "--format", "json").stdout)
+    assert (document["summary"]["not-compared"], document["not_compared"]) == (1, ["gemma.GemmaForCausalLM.forward"])
+    assert [change["why"] for change in document["changes"]] == [why]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_is_missing_from_a_cut_sdist_is_not_compared(
+    fusegen: Run, tree: Path, tmp_path: Path, turned: bool
+) -> None:
+    sdist = tmp_path / "cut.tar.gz"
+    (tree / "noise.txt").write_bytes(os.urandom(200_000))
+    with tarfile.open(sdist, "w:gz") as archive:
+        for path in ("__init__.py", LLAMA, "noise.txt"):
+            archive.add(tree / path, f"transformers-5.99.0/src/transformers/{path}")
+    sdist.write_bytes(sdist.read_bytes()[:100_000])
+    sides = (sdist, tree) if turned else (tree, sdist)
+    document = validated(fusegen("diff", *sides, "--format", "json").stdout)
+    assert {kind: number for kind, number in document["summary"].items() if number} == {
+        "not-compared": 2,
+        "unchanged": 1,
+    }
+    assert document["models"] == {"added": [], "removed": []}
+    assert fusegen("diff", *sides, "--model", "gemma", "--fail-on", "not-compared").exit_code == 1
+
+
+def test_a_loop_of_links_is_no_model(fusegen: Run, tree: Path, newer: Path) -> None:
+    (newer / "models/loop").symlink_to("loop")
+    result = fusegen("diff", tree, newer)
+    assert "1 model added: wren\n" in result.stdout
+    assert "models/loop:0  (in the new tree) the link cannot be followed" in result.stdout
+    assert "no model 'loop' in either tree" in fusegen("diff", tree, newer, "--model", "loop").stderr
 
 
 def test_models_can_be_chosen_on_either_side(fusegen: Run, tree: Path, newer: Path) -> None:

@@ -284,7 +284,7 @@ class TestWheels:
     def test_a_wheel_that_was_cut_off(self, tree: Path, tmp_path: Path) -> None:
         wheel = make_wheel(tree, tmp_path / "a.whl")
         wheel.write_bytes(wheel.read_bytes()[:-200])
-        with pytest.raises(SourceError, match="not a whole zip or tar archive"):
+        with pytest.raises(SourceError, match=r"not a whole zip or tar archive\. Give a wheel"):
             open_source(str(wheel))
 
     def test_a_bomb_is_refused_before_it_unpacks(
@@ -334,7 +334,7 @@ class TestSdists:
         sdist.write_bytes(sdist.read_bytes()[:100_000])
         report, failures = scanned(sdist)
         assert {site.model for site in report.sites} == {"llama"}
-        assert "what follows was not read" in failures["a.tar.gz"][1]
+        assert "what follows was not read" in failures["models"][1]
 
     def test_a_bomb_is_refused_before_it_unpacks(
         self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -61,6 +61,26 @@ def test_it_can_be_sent_to_another_process_and_scanned(checkout: Path) -> None:
     assert pipeline.scan(source, jobs=2).count("match") == 2
 
 
+@pytest.mark.parametrize("place", ["src/transformers", "vendor/tf", "vendor/tf/src", "vendor/link"])
+def test_a_folder_of_a_repository_is_read_as_a_directory_is(
+    checkout: Path, write_tree: Callable[..., Path], place: str
+) -> None:
+    git(checkout, "checkout", "--quiet", "v1", "--", "src")
+    write_tree(into=checkout / "vendor/tf/src")
+    (checkout / "vendor/link").symlink_to(checkout / "vendor/tf")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "-m", "vendored")
+    directory, revision = open_source(f"{checkout / place}"), open_source(f"{checkout / place}@HEAD")
+    assert (revision.location, revision.paths()) == (directory.location, directory.paths())
+    assert [file.content for file in revision.files()] == [file.content for file in directory.files()]
+
+
+def test_a_folder_without_the_package_at_that_revision_says_so(checkout: Path, write_tree: Callable[..., Path]) -> None:
+    write_tree(into=checkout / "vendor/tf/src")
+    with pytest.raises(SourceError, match="vendor/tf at v1 holds no transformers package: neither it, nor"):
+        open_source(f"{checkout / 'vendor/tf'}@v1")
+
+
 def test_a_bare_repository_is_enough(checkout: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", "--bare", str(checkout), "bare.git")
     assert open_source(f"{tmp_path / 'bare.git'}@v1").version == "5.99.0"

@@ -113,6 +113,19 @@ def test_a_word_that_is_nothing_names_the_possible_sources() -> None:
         open_source("nowhere/at-all")
 
 
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("/dev/null", "neither a directory nor a regular file"),
+        ("x" * 300, "file name too long"),
+        ("~nobody-of-this-name/x", "no such file or directory"),
+    ],
+)
+def test_what_cannot_be_read_at_all_says_why(spec: str, why: str) -> None:
+    with pytest.raises(SourceError, match=f"no source '.*': {why}, and not a version number"):
+        open_source(spec)
+
+
 def test_a_folder_without_the_package_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no transformers package"):
         open_source(str(tmp_path))
@@ -121,7 +134,7 @@ def test_a_folder_without_the_package_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no archive")
-    with pytest.raises(SourceError, match=r"notes\.txt.*not a whole zip or tar archive"):
+    with pytest.raises(SourceError, match=r"notes\.txt: it is not a whole zip or tar archive\. Give a wheel"):
         open_source(str(file))
 
 

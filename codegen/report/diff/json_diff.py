@@ -8,7 +8,7 @@ from typing import Any
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, SCHEMA_VERSION, ScanReport
 from fusegen.codegen.report.json_report import failure_object, site_object
 from fusegen.codegen.report.presentation import Presentation
-from fusegen.codegen.versions import KINDS, Change, Comparison
+from fusegen.codegen.versions import KINDS, NOT_COMPARED, Change, Comparison
 
 JsonObject = dict[str, Any]
 
@@ -27,7 +27,7 @@ def _document(comparison: Comparison, tool_version: str) -> JsonObject:
         "models": {"added": list(comparison.models_added), "removed": list(comparison.models_removed)},
         "summary": {kind: len(comparison.of_kind(kind)) for kind in KINDS} | {"unchanged": comparison.unchanged},
         "changes": [_change(change) for change in comparison.changes],
-        "not_compared": list(comparison.not_compared),
+        "not_compared": [change.id for change in comparison.of_kind(NOT_COMPARED)],
     }
 
 

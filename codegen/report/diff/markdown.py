@@ -17,7 +17,7 @@ from fusegen.codegen.report.diff.wording import (
 from fusegen.codegen.report.markdown import code_cell, text_cell
 from fusegen.codegen.report.presentation import Presentation
 from fusegen.codegen.report.wording import place, plural
-from fusegen.codegen.versions import ADDED, KINDS, REGRESSIONS, REMOVED, Change, Comparison
+from fusegen.codegen.versions import ADDED, KINDS, NOT_COMPARED, REGRESSIONS, REMOVED, Change, Comparison
 
 # A comment on GitHub holds 65,536 characters.
 MAX_CHARACTERS = 60_000
@@ -52,7 +52,7 @@ def _sections(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     for kind, title_of_kind in KINDS.items():
         changes = comparison.of_kind(kind)
         heading = f"{title_of_kind} ({len(changes)})"
-        if changes and kind in REGRESSIONS:
+        if changes and kind in (*REGRESSIONS, NOT_COMPARED):
             yield heading, ["", f"#### {heading}", "", *_body(kind, changes)]
         elif changes:
             yield heading, _folded(heading, _body(kind, changes))
@@ -86,7 +86,7 @@ def _body(kind: str, changes: tuple[Change, ...]) -> Iterator[str]:
         else:
             shown = text_cell(names((change.id for change in group), _NAMES_SHOWN))
             yield f"- {plural(len(group), 'site')}: {shown}"
-        yield from _fenced(first)
+        yield from [f"  - {text_cell(first.why or '')}"] if kind == NOT_COMPARED else _fenced(first)
 
 
 def _fenced(change: Change) -> Iterator[str]:

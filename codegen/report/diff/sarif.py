@@ -15,8 +15,8 @@ _LEVELS = {LOST_MATCH: "error", CHANGED_CHAIN: "warning"}
 
 _MEANINGS = {
     LOST_MATCH: "The forward was matched in the old tree and is not in the new one: it runs unfused from now on.",
-    CHANGED_CHAIN: "What stands between head and loss changed: a forward generated from the old tree is wrong for the "
-    "new one.",
+    CHANGED_CHAIN: "What stands between head and loss changed, or the labels, or the conditions of the fused path: a "
+    "forward generated from the old tree is wrong for the new one.",
 }
 
 

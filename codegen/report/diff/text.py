@@ -25,7 +25,16 @@ from fusegen.codegen.report.diff.wording import (
 from fusegen.codegen.report.pen import Pen
 from fusegen.codegen.report.presentation import Presentation
 from fusegen.codegen.report.wording import chain_shape, place, plural
-from fusegen.codegen.versions import ADDED, CHANGED_SIGNATURE, KINDS, LOST_MATCH, REMOVED, Change, Comparison
+from fusegen.codegen.versions import (
+    ADDED,
+    CHANGED_SIGNATURE,
+    KINDS,
+    LOST_MATCH,
+    NOT_COMPARED,
+    REMOVED,
+    Change,
+    Comparison,
+)
 
 _COLORS = {"-": "red", "+": "green"}
 _WIDTH = 110
@@ -41,7 +50,7 @@ def render(comparison: Comparison, presentation: Presentation) -> str:
         if changes:
             lines = {ADDED: _added, REMOVED: _removed}.get(kind, _changed)
             sections.append(_section(pen("bold", f"{heading} ({len(changes)})"), lines(changes, pen, limit)))
-    sections.append(_not_compared(comparison, pen))
+    sections.append(_not_read(comparison, pen))
     return "\n".join("\n".join(lines) + "\n" for lines in map(list, sections) if lines)
 
 
@@ -76,6 +85,8 @@ def _changed(changes: tuple[Change, ...], pen: Pen, limit: int | None) -> Iterat
             yield f"  {pen('cyan', place(first.site))}  {first.id}"
         else:
             yield f"  {len(group)} sites  {names((change.id for change in group), limit)}"
+        if first.kind == NOT_COMPARED:
+            yield f"    {first.why}"
         for label, text in before_and_after(first):
             yield f"    {label}  {text}"
         if first.kind == LOST_MATCH and first.new is not None:
@@ -107,11 +118,9 @@ def _removed(changes: tuple[Change, ...], pen: Pen, limit: int | None) -> Iterat
     yield from (f"  {change.id}  was {outcome(change.site)}" for change in changes)
 
 
-def _not_compared(comparison: Comparison, pen: Pen) -> Iterator[str]:
+def _not_read(comparison: Comparison, pen: Pen) -> Iterator[str]:
     if comparison.old.failures or comparison.new.failures:
         yield pen("bold", "Not read")
     for side, report in (("old", comparison.old), ("new", comparison.new)):
         for failure in report.failures:
             yield f"  {pen('red', f'{failure.file}:{failure.line}')}  (in the {side} tree) {failure.message}"
-    if comparison.not_compared:
-        yield f"  not compared, since a file could not be read: {names(comparison.not_compared, None)}"

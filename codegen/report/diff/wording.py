@@ -12,6 +12,7 @@ from fusegen.codegen.versions import (
     KINDS,
     LOST_MATCH,
     NEWLY_MATCHED,
+    NOT_COMPARED,
     Change,
     Comparison,
     Edit,
@@ -41,10 +42,11 @@ def summary(comparison: Comparison) -> Iterator[tuple[str, int, int]]:
 
 
 def grouped(changes: Iterable[Change]) -> list[tuple[Change, ...]]:
-    """Changes whose edits read the same in one group, larger groups first; one with no edits stands alone."""
+    """Changes whose edits read the same, or which the same failure hides, in one group, larger groups first."""
     groups: dict[object, list[Change]] = {}
     for change in changes:
-        key = tuple((edit.part, edit.old, edit.new) for edit in change.edits) or change.id
+        hidden_by = change.why if change.kind == NOT_COMPARED else None
+        key = tuple((edit.part, edit.old, edit.new) for edit in change.edits) or hidden_by or change.id
         groups.setdefault(key, []).append(change)
     return sorted(map(tuple, groups.values()), key=lambda group: (-len(group), group[0].site.file, group[0].id))
 
