@@ -12,9 +12,7 @@ import os
 from pathlib import Path
 
 from fusegen.verify.records import NOT_APPLICABLE, VERIFIED, VerifyReport
-from fusegen.verify.targets import MANIFEST, read_manifest
-
-FIELD = "verified"
+from fusegen.verify.targets import FIELD, MANIFEST, read_manifest
 
 
 def record(report: VerifyReport, generated: Path) -> int:
