@@ -118,7 +118,7 @@ def _markdown(report: VerifyReport, verbosity: int) -> str:
     ]
     lines += [_row(each, report.checks) for each in report.classes if each.checks]
     others = [each for each in report.classes if not each.checks and (verbosity > 0 or each.outcome != NOT_EMITTED)]
-    lines += ["", "A number is the largest relative error of a check.", ""]
+    lines += ["", "A number is the relative error of a check that came closest to what it allows.", ""]
     lines += [f"- {each.id}: {each.outcome}, {each.reason}" for each in others]
     for each in report.classes:
         for check in each.differences:

@@ -47,6 +47,37 @@ def test_a_right_forward_is_verified_and_recorded(tree: Path) -> None:
     assert verified["OPTForCausalLM"]["checks"]["some ignored"] == "same"
 
 
+@pytest.fixture
+def emit(tmp_path: Path, generated: Path) -> Callable[..., Result]:
+    """`emit()` runs the command on a tree of two classes in `tmp_path / "emitted"`; it takes further options."""
+    command = ["emit", "--quiet", "--select", "OPTForCausalLM,BertForMaskedLM", "--out", str(tmp_path / "emitted")]
+    return lambda *options: CliRunner().invoke(cli, [*command, *options])
+
+
+def test_a_tree_with_verdicts_is_what_emit_would_write_and_shows_their_numbers(emit, tmp_path: Path) -> None:
+    tree = tmp_path / "emitted"
+    assert emit().exit_code == 0
+    assert verify("--generated", tree, "--record").exit_code == 0
+    assert emit("--check").exit_code == 0
+    bert = entries(tree)["BertForMaskedLM"]["verified"]
+    assert 1e-5 < bert["errors"]["bf16"] < 0.01
+    assert set(bert["errors"]) < set(bert["checks"])
+    report = (tree / "report.html").read_text(encoding="utf-8")
+    assert "<td>10 same, 1 raising alike</td>" in report
+    assert f"<td>{bert['errors']['bf16']:.0e}</td>" in report
+
+
+def test_a_report_that_was_edited_is_not_overwritten(emit, tmp_path: Path) -> None:
+    tree = tmp_path / "emitted"
+    emit()
+    with (tree / "report.html").open("a") as report:
+        report.write("<p>mine</p>")
+    done = verify("opt", "--generated", tree, "--record")
+    assert done.exit_code == 2
+    assert f"{tree / 'report.html'}: was edited since fusegen wrote it" in done.stderr
+    assert "verified" not in entries(tree)["OPTForCausalLM"]
+
+
 def test_a_wrong_forward_is_shown_with_numbers_and_lines_and_loses_its_verdict(tree: Path) -> None:
     edit(tree, lambda entry: entry.update(verified={"version": "0", "checks": {}}))
     done = verify("GPT2LMHeadModel", "phi.PhiForCausalLM", "--generated", tree, "--record")
