@@ -2,7 +2,8 @@
 
     "verified": {"version": "5.23.0", "checks": {"some ignored": "same", ...}, "errors": {"bf16": 1e-07, ...}}
 
-A class that differs, or was not compared to the end, loses the entry that it had; others keep theirs.
+A class that differs, or was not compared to the end, loses the entry that it had. Others keep theirs, stale ones too:
+what was found with another release is as true as it was.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fusegen.codegen.manifest import as_text, digests
 from fusegen.codegen.package import REPORT
 from fusegen.codegen.report.verified import renewed
 from fusegen.codegen.writer import write
-from fusegen.verify.records import NOT_APPLICABLE, VERIFIED, ClassResult, VerifyReport
+from fusegen.verify.records import NOT_APPLICABLE, STALE, VERIFIED, ClassResult, VerifyReport
 from fusegen.verify.targets import FIELD, MANIFEST, read_manifest
 
 
@@ -28,7 +29,7 @@ def record(report: VerifyReport, generated: Path) -> int:
     results = {each.id: each for each in report.classes}
     for entry in manifest["classes"]:
         result = results.get(f"{entry['model']}.{entry['class']}")
-        if result is None:
+        if result is None or result.outcome == STALE:
             continue
         entry.pop(FIELD, None)
         if result.outcome == VERIFIED:

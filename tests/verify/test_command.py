@@ -119,12 +119,14 @@ def test_what_cannot_be_built_any_more_is_a_failure(
 )
 def test_a_tree_of_another_source_is_said_to_be_stale_and_not_different(release: str, said: str, tree: Path) -> None:
     installed = version("transformers")
-    edit(tree, lambda entry: entry.update(sha256="0" * 64), version=release.format(installed=installed))
-    done = verify("opt", "--generated", tree)
+    older = {"sha256": "0" * 64, "verified": {"version": "5.17.0", "checks": {}}}
+    edit(tree, lambda entry: entry.update(older), version=release.format(installed=installed))
+    done = verify("opt", "--generated", tree, "--record")
     assert done.exit_code == 1
     assert "1 class: 1 stale" in done.stdout
     assert said.format(installed=installed, tree=tree) in done.stdout
     assert "fusible(" not in done.stdout
+    assert entries(tree)["OPTForCausalLM"]["verified"] == older["verified"]
 
 
 @pytest.mark.parametrize("broken", [lambda path: path.write_text("def ("), Path.unlink], ids=["edited", "missing"])
