@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.Choice(("full", "json", "markdown")),
     default="full",
     show_default=True,
-    help="json is the table of classes and checks with the numbers.",
+    help="json and markdown are tables of classes and checks with the numbers.",
 )
 @output_file_option
 @click.option("--record", is_flag=True, help="Write the verdicts into manifest.json and report.html of the tree.")

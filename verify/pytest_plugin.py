@@ -111,7 +111,7 @@ def _target(targets: tuple[Target, ...], lineage: list[tuple[str, str]]) -> Targ
         return target
     if "<locals>" in name:
         return f"cannot be compared with {module}.{name}: define it at the top level of a module, to be imported anew."
-    return replace(target, subject=f"{module}:{name}")
+    return replace(target, subject=f"{module}:{name}", verified_for=None)
 
 
 def _explained(name: str, result: dict[str, Any]) -> str:

@@ -118,8 +118,8 @@ def _markdown(report: VerifyReport, verbosity: int) -> str:
     ]
     lines += [_row(each, report.checks) for each in report.classes if each.checks]
     others = [each for each in report.classes if not each.checks and (verbosity > 0 or each.outcome != NOT_EMITTED)]
-    lines += ["", "A number is the relative error of a check that came closest to what it allows.", ""]
-    lines += [f"- {each.id}: {each.outcome}, {each.reason}" for each in others]
+    lines += ["", "A number is the relative error of a check that came closest to what it allows."]
+    lines += ["", *(f"- {each.id}: {each.outcome}, {each.reason}" for each in others)]
     for each in report.classes:
         for check in each.differences:
             lines += ["", f"**{each.id}, {check.check}**{_numbers(check)}: {check.original} → {check.patched}"]
@@ -140,7 +140,8 @@ def _row(result: ClassResult, checks: tuple[str, ...]) -> str:
 
 
 def _sign(check: CheckResult) -> str:
-    return f"{_SIGNS[check.outcome]}{'' if check.error is None else f' {check.error:.0e}'}"
+    error = "" if check.error is None else f" {check.error:.0e}" if check.error else " 0"
+    return _SIGNS[check.outcome] + error
 
 
 def document(report: VerifyReport) -> dict[str, Any]:
