@@ -15,7 +15,7 @@ PACKAGES := $(filter-out generated,$(patsubst %/__init__.py,%,$(wildcard */__ini
 TYPED := build/types
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types emit-check verify verify-versions check bench matrix clean
+.PHONY: help setup run test lint types emit-check verify record verify-versions check bench matrix clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ emit-check: $(STAMP) ## are the generated files what would be generated now?
 
 verify: $(STAMP) ## every generated forward against its original, on tiny models (CHECKS=all for the whole set)
 	$(BIN)/fusegen verify --checks $(CHECKS)
+
+record: $(STAMP) ## every check of every forward; the verdicts go into generated/, their count into README.md
+	$(BIN)/fusegen verify --checks all --record
+	$(BIN)/python benchmarks/verified_count.py --readme
 
 verify-versions: $(STAMP) ## emit and verify for several releases (VERSIONS and the installed one), write docs/verified.md
 	$(BIN)/python benchmarks/verify_versions.py --checks $(CHECKS) --pip-args='$(PIP_ARGS)' $(VERSIONS)

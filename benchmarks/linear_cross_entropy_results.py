@@ -11,10 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from readme import put
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "linear_cross_entropy.json"
-README = HERE.parent / "README.md"
-BEGIN, END = "<!-- performance: begin -->", "<!-- performance: end -->"
+PART = "performance"
 SHORT = (
     "fusegen",
     "fusegen, lean",
@@ -76,12 +77,6 @@ def _cell(found: dict[str, Any] | None) -> str:
     return f"{found['multiple']:.2f}, {workspace}, {found['grad_weight_error']:.1e}"
 
 
-def with_table(readme: str, report: dict[str, Any]) -> str:
-    """The README with the short table between its two marks."""
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{short_table(report)}\n{END}{rest.split(END)[1]}"
-
-
 def draw(measurements: list[dict[str, Any]], out: Path) -> None:
     """Two PNGs, a panel per shape: time against workspace, error of dW against workspace."""
     import matplotlib
@@ -123,7 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     report = json.loads(arguments.results.read_text(encoding="utf-8"))
     if arguments.readme:
-        README.write_text(with_table(README.read_text(encoding="utf-8"), report), encoding="utf-8")
+        put(PART, short_table(report))
     if arguments.draw:
         draw(report["measurements"], arguments.results.parent)
     if not (arguments.readme or arguments.draw):

@@ -114,11 +114,9 @@ def matching_models(known: list[str], patterns: tuple[str, ...], place: str) -> 
     for pattern in patterns:
         names = [name for name in known if fnmatchcase(name, pattern)]
         if not names:
-            from difflib import get_close_matches
+            from fusegen.codegen.selection import close_names
 
-            close = get_close_matches(pattern, known, n=3)
-            hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise Refused(f"there is no model {pattern!r} in {place}.{hint}")
+            raise Refused(f"there is no model {pattern!r} in {place}.{close_names(pattern, known)}")
         chosen.update(dict.fromkeys(names))
     return tuple(chosen)
 

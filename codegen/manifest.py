@@ -44,9 +44,9 @@ def manifest_text(
         "source": {"package": report.package, "version": report.version},
         "classes": classes,
         "not_emitted": [not_emitted_entry(each) for each in not_emitted],
-        "files": _digests(files),
+        "files": digests(files),
     }
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    return as_text(data)
 
 
 def class_entries(
@@ -57,17 +57,23 @@ def class_entries(
     An entry keeps the `verified` field that it has in `earlier` (the manifest that is replaced) if neither the
     original nor the generated text changed since.
     """
-    digests = _digests(files)
+    hashes = digests(files)
     known = verified_entries(earlier) if earlier else {}
     classes = [_entry(site, outcome, layout) for outcome in outcomes for site in outcome.sites]
     for entry in classes:
-        verified = known.get(_identity(entry, digests))
+        verified = known.get(_identity(entry, hashes))
         if verified is not None:
             entry["verified"] = verified
     return classes
 
 
-def _digests(files: dict[str, str]) -> dict[str, str]:
+def as_text(manifest: JsonObject) -> str:
+    """A manifest as it stands in the file."""
+    return json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+
+
+def digests(files: dict[str, str]) -> dict[str, str]:
+    """The sha256 of each text, by path."""
     return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in sorted(files.items())}
 
 
@@ -98,11 +104,11 @@ def _step(step: Operation) -> JsonObject:
 
 def verified_entries(manifest: JsonObject) -> dict[tuple[Any, ...], JsonObject]:
     """The `verified` fields of a manifest, by what they were found for. Raises as any look into a wrong shape does."""
-    digests = manifest["files"]
-    return {_identity(entry, digests): entry["verified"] for entry in manifest["classes"] if "verified" in entry}
+    hashes = manifest["files"]
+    return {_identity(entry, hashes): entry["verified"] for entry in manifest["classes"] if "verified" in entry}
 
 
-def _identity(entry: JsonObject, digests: dict[str, str]) -> tuple[Any, ...]:
+def _identity(entry: JsonObject, hashes: dict[str, str]) -> tuple[Any, ...]:
     """The original and the generated text of an entry: what a verification is about."""
     place = entry["patch"] if "patch" in entry else entry["module"].replace(".", "/") + ".py"
-    return entry["file"], entry["class"], entry["method"], entry["sha256"], digests.get(place)
+    return entry["file"], entry["class"], entry["method"], entry["sha256"], hashes.get(place)

@@ -13,7 +13,8 @@ from fusegen.codegen.records import ScanReport
 from fusegen.codegen.report import Presentation, renderer
 from fusegen.codegen.report.json_report import document
 from fusegen.codegen.report.markdown import not_emitted_section
-from fusegen.codegen.report.page import Excerpt, Refusal, Verification
+from fusegen.codegen.report.page import Excerpt, Refusal
+from fusegen.codegen.report.verified import verifications
 
 if TYPE_CHECKING:
     from fusegen.codegen.emit import FileOutcome, NotEmitted
@@ -121,13 +122,8 @@ def page(
     refusals = {
         each.site: Refusal(each.code, each.detail, each.line) for outcome in whole for each in outcome.not_emitted
     }
-    verified = {
-        f"{entry['model']}.{entry['class']}.{entry['method']}": found
-        for entry in classes
-        if (found := Verification.from_manifest(entry)) is not None
-    }
-    pages = site_pages(report, read, generated, refusals, verified)
-    return renderer("html")(report, Presentation(version, pages=pages))
+    pages = site_pages(report, read, generated, refusals)
+    return renderer("html")(report, Presentation(version, pages=pages, verified=verifications(classes)))
 
 
 _REPORTS = {"report.json": _json_report, "report.md": _markdown_report}

@@ -9,7 +9,7 @@ from typing import Any
 
 from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.records import MATCH, FileReport, ScanReport, Site
-from fusegen.codegen.report.page import Excerpt, Refusal, SitePage, Verification
+from fusegen.codegen.report.page import Excerpt, Refusal, SitePage
 from fusegen.codegen.report.site import marks
 
 _AROUND = 3
@@ -21,7 +21,6 @@ def site_pages(
     read: Callable[[str], bytes | None],
     generated: Mapping[str, Excerpt] = _NOTHING,
     refusals: Mapping[str, Refusal] = _NOTHING,
-    verified: Mapping[str, Verification] = _NOTHING,
 ) -> tuple[SitePage, ...]:
     """A page for every site of `report`; one whose source cannot be read any more has a page without it.
 
@@ -31,10 +30,9 @@ def site_pages(
         generated: by the path of a modeling file, the whole module that was generated from it (from line 1), with
             its path below the output folder.
         refusals: by the id of a site, why it matched and is in no generated module.
-        verified: by the id of a site, what was verified of its generated forward.
     """
     return tuple(
-        replace(page, refusal=refusals.get(page.site.id), verified=verified.get(page.site.id))
+        replace(page, refusal=refusals.get(page.site.id))
         for file in report.files
         if file.sites
         for page in _file_pages(file, read, generated.get(file.path), refusals)

@@ -58,7 +58,7 @@ class Terms:
         classes = {site.class_name for site in report.sites}
         for word in filter(_is_class, self.words):
             if not any(fnmatchcase(name, word) for name in classes):
-                raise UnknownTerm(f"no class with a site is named {word!r}.{_hint(word, classes)}")
+                raise UnknownTerm(f"no class with a site is named {word!r}.{close_names(word, classes)}")
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,12 @@ def _known(word: str, codes: tuple[str, ...], operations: tuple[str, ...], model
             return word
     elif word in VERDICTS or word in operations or _is_class(word) or any(fnmatchcase(name, word) for name in models):
         return word
-    hint = _hint(word, [*VERDICTS, *codes, *operations, *models]) or " Run 'fusegen rule' for the list of codes."
+    hint = close_names(word, [*VERDICTS, *codes, *operations, *models]) or " Run 'fusegen rule' for the list of codes."
     raise UnknownTerm(f"{word!r} is no verdict, reason code, operation, model or class.{hint}")
 
 
-def _hint(word: str, names: Iterable[str]) -> str:
+def close_names(word: str, names: Iterable[str]) -> str:
+    """What a message says of names that are nearly `word`, with a space before it; nothing without any."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, list(names), n=3)

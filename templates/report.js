@@ -13,6 +13,8 @@ const rows = Array.from(document.querySelectorAll("#sites > tbody > tr"), (eleme
   element, number, link: element.querySelector("th > a"), detail: null, unfolded: new Set(),
   text: `${element.textContent} ${element.id}`.toLowerCase(),
 }));
+// What was verified of each row: its line of the table below.
+const verified = new Map(Array.from(document.querySelectorAll("#verified tbody > tr"), (line) => [line.dataset.site, line]));
 let parsed = null;
 
 function data() {
@@ -87,14 +89,15 @@ function draw(row) {
     if (name && name !== label) label = name;
     facts.append(make("dt", {}, name), make("dd", {}, ...spans(said)));
   }
-  if (site.verified) {
-    facts.append(make("dt", {}, "verified"), make("dd", {}, `with ${site.verified.version}`));
-    for (const [name, outcome, passed] of site.verified.checks) {
-      facts.append(make("dt"), make("dd", { class: passed ? "passed" : "failed" }, `${name}: ${outcome}`));
-    }
-  }
+  for (const [name, said] of verdict(row)) facts.append(make("dt", {}, name), make("dd", {}, said));
   const columns = row.element.children.length;
   row.detail.replaceChildren(make("td", { role: "cell", colspan: columns }, ...listings(row, site), facts));
+}
+
+function verdict(row) {
+  const line = verified.get(row.element.id);
+  const names = line ? Array.from(line.closest("table").tHead.rows[0].cells, (cell) => cell.textContent) : [];
+  return names.map((name, at) => [name, line.cells[at].textContent]).slice(1).filter(([, said]) => said !== "–");
 }
 
 function spans(text) {
@@ -234,7 +237,16 @@ function key(lines) {
 
 form.hidden = false;
 document.documentElement.classList.add("ready");
+if (verified.size) {
+  const table = document.getElementById("sites");
+  table.classList.add("verified");
+  table.tHead.rows[0].append(make("th", { role: "columnheader", scope: "col" }, "Verified"));
+}
 for (const row of rows) {
+  if (verified.size) {
+    const said = verified.get(row.element.id)?.cells[2].textContent ?? "";
+    row.element.append(make("td", { role: "cell", class: "passed" }, said));
+  }
   row.link.setAttribute("aria-expanded", "false");
   row.element.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || (String(getSelection()) && event.target !== row.link)) return;

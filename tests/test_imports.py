@@ -20,7 +20,7 @@ ORDER = [
     ("kernels", set(), {"torch", "triton"}),
     ("runtime", {"kernels", "generated"}, {"packaging", "torch", "transformers"}),
     ("startup", set(), set()),
-    ("verify", {"runtime"}, {"packaging", "pytest", "torch", "transformers"}),
+    ("verify", {"codegen", "runtime"}, {"packaging", "pytest", "torch", "transformers"}),
 ]
 
 # The one door from the runtime half to the static one: inside a function, so that it opens on first use.

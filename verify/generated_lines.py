@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusegen.verify.targets import Target
+from fusegen.verify.targets import Target, module_path
 
 
 def generated_lines(generated: Path, target: Target) -> str:
     """The fused branches of a class, with line numbers; empty where the class is not in the tree."""
     if target.module is None:
         return ""
-    path = generated / f"{target.module.replace('.', '/')}.py"
+    path = module_path(generated, target)
     found: list[str] = []
     inside = open_branch = False
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):

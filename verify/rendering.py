@@ -18,6 +18,7 @@ from fusegen.verify.records import (
     NOT_FUSED,
     RAISES,
     SAME,
+    STALE,
     VERIFIED,
     CheckResult,
     ClassResult,
@@ -26,7 +27,7 @@ from fusegen.verify.records import (
 )
 
 SCHEMA_VERSION = 1
-OUTCOMES = (VERIFIED, DIFFERENT, FAILED, NOT_FUSED, NOT_BUILT, NOT_EMITTED)
+OUTCOMES = (VERIFIED, DIFFERENT, FAILED, NOT_FUSED, STALE, NOT_BUILT, NOT_EMITTED)
 _SHOWN = 6  # modules without a gradient; json has them all
 _SIGNS = {SAME: "✓", RAISES: "raises", DIFFERENT: "✗", NOT_FUSED: "not fused", NOT_APPLICABLE: "–"}
 
@@ -56,11 +57,22 @@ def _full(report: VerifyReport, verbosity: int) -> str:
     for outcome in OUTCOMES:
         classes = [each for each in report.classes if each.outcome == outcome]
         if classes and (verbosity > 0 or outcome not in (VERIFIED, NOT_EMITTED)):
-            lines += ["", outcome, *(line for each in classes for line in _class_lines(each, verbosity))]
+            lines += ["", outcome, *_outcome_lines(outcome, classes, verbosity)]
     without = [each for each in report.classes if each.reach and each.reach.refused]
     if without:
         lines += ["", "on text alone", *(f"  {each.id}: {each.reach.refused}" for each in without if each.reach)]
-    return "\n".join([*lines, "", *_check_lines(report), f"{'trained':20} {reached(report)}"]) + "\n"
+    if any(each.reach for each in report.classes):
+        lines += ["", *_check_lines(report), f"{'trained':20} {reached(report)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _outcome_lines(outcome: str, classes: list[ClassResult], verbosity: int) -> Iterator[str]:
+    if outcome == STALE and verbosity <= 0:
+        # A whole tree of another release is one mishap, not hundreds.
+        for reason, number in Counter(each.reason for each in classes).items():
+            yield f"  {number} {'class' if number == 1 else 'classes'} {reason}"
+    else:
+        yield from (line for each in classes for line in _class_lines(each, verbosity))
 
 
 def _class_lines(result: ClassResult, verbosity: int) -> Iterator[str]:
@@ -106,6 +118,7 @@ def _markdown(report: VerifyReport, verbosity: int) -> str:
     ]
     lines += [_row(each, report.checks) for each in report.classes if each.checks]
     others = [each for each in report.classes if not each.checks and (verbosity > 0 or each.outcome != NOT_EMITTED)]
+    lines += ["", "A number is the relative error of a check that came closest to what it allows."]
     lines += ["", *(f"- {each.id}: {each.outcome}, {each.reason}" for each in others)]
     for each in report.classes:
         for check in each.differences:
@@ -116,7 +129,7 @@ def _markdown(report: VerifyReport, verbosity: int) -> str:
 
 
 def _row(result: ClassResult, checks: tuple[str, ...]) -> str:
-    signs = {check.check: _SIGNS[check.outcome] for check in result.checks}
+    signs = {check.check: _sign(check) for check in result.checks}
     reach = result.reach or Reach()
     cells = (
         ", ".join(reach.batch),
@@ -124,6 +137,11 @@ def _row(result: ClassResult, checks: tuple[str, ...]) -> str:
         *(signs.get(name, "–") for name in checks),
     )
     return f"| {result.id} | {' | '.join(cells)} |"
+
+
+def _sign(check: CheckResult) -> str:
+    error = "" if check.error is None else f" {check.error:.0e}" if check.error else " 0"
+    return _SIGNS[check.outcome] + error
 
 
 def document(report: VerifyReport) -> dict[str, Any]:

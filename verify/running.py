@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import logging
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
@@ -77,6 +79,9 @@ def raised(error: BaseException) -> Raised:
 def _circumstances(case: Case, finer: torch.dtype | None) -> ExitStack:
     stack = ExitStack()
     stack.enter_context(nullcontext() if case.training else torch.no_grad())
+    if case.compiled:
+        # A model whose name says no loss warns about it, and dynamo does not trace what transformers adds to loggers.
+        stack.enter_context(torch._dynamo.config.patch(ignore_logger_methods={vars(logging.Logger)["warning_once"]}))
     if case.fuse:
         stack.enter_context(fused(fuse=case.fuse))
     if case.autocast and finer is None:
@@ -103,7 +108,11 @@ def _smoothed(model: nn.Module, inputs: Inputs) -> tuple[Any, Tensor]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     from transformers.trainer_pt_utils import LabelSmoother
 
-    output = model(**{name: value for name, value in inputs.items() if name != "labels"})
+    given = {name: value for name, value in inputs.items() if name != "labels"}
+    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
+        # As collators do: the forward has no labels to make them from.
+        given.setdefault("decoder_input_ids", inputs["labels"].roll(1, dims=-1).clamp(min=0))
+    output = model(**given)
     shift = type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
     return output, LabelSmoother(epsilon=SMOOTHING)(output, inputs["labels"], shift_labels=shift)
 

@@ -10,15 +10,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from fusegen.codegen.selection import close_names
+
 MANIFEST = "manifest.json"
+FIELD = "verified"
+
+
+class TargetError(Exception):
+    """A folder that cannot be verified, or a name that is not in it; the message says which and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A class with a vocabulary loss.
 
-    `head` and `chain` are those of the manifest, for the first emitted method; `emitted` is False for a match
-    that the generated tree leaves out: its original is still built and trained.
+    Attributes:
+        head, chain: those of the manifest, for the first emitted method.
+        emitted: False for a match that the generated tree leaves out: its original is still built and trained.
+        verified_for: the version of the package for which the manifest records the class as verified.
+        subject: a subclass without a forward of its own that is built in its place, as `module:Class`.
     """
 
     model: str
@@ -29,15 +39,34 @@ class Target:
     head: str | None = None
     chain: tuple[Mapping[str, str], ...] = ()
     emitted: bool = True
+    verified_for: str | None = None
+    subject: str = ""
 
     @property
     def id(self) -> str:
         return f"{self.model}.{self.class_name}"
 
+    @property
+    def name(self) -> str:
+        """The method as the runtime names it."""
+        return f"{self.source_module}.{self.class_name}.{self.method}"
+
+    @property
+    def built(self) -> tuple[str, str]:
+        """The module and the name of the class that is built."""
+        module, _, name = self.subject.partition(":")
+        return (module, name) if name else (self.source_module, self.class_name)
+
 
 def read_manifest(generated: Path) -> dict[str, Any]:
-    """The manifest of a generated tree; raises `FileNotFoundError` if the folder has none."""
-    manifest: dict[str, Any] = json.loads((generated / MANIFEST).read_text(encoding="utf-8"))
+    """The manifest of a generated tree. Raises `TargetError` if the folder has none, or what it has is none."""
+    place = generated / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise TargetError(f"{generated} has no {MANIFEST}. Write it with 'fusegen emit --out {generated}'.") from error
+    except (OSError, ValueError) as error:
+        raise _broken(place, error) from error
     return manifest
 
 
@@ -45,24 +74,44 @@ def read_targets(generated: Path, patterns: tuple[str, ...] = ()) -> tuple[Targe
     """Every class of a generated tree, or those whose model, name or id is like one of the patterns.
 
     Raises:
-        FileNotFoundError: the folder has no manifest.json.
-        LookupError: a pattern is like none of them; the message names it.
-        ValueError: the folder holds another layout than that of classes.
+        TargetError: the folder has no manifest or a broken one, is of another layout than that of classes, or holds
+            nothing that is like one of the patterns.
     """
     manifest = read_manifest(generated)
-    layout = manifest.get("layout", "class")
+    try:
+        layout = manifest.get("layout", "class")
+        unique = {target.id: target for target in reversed([*_emitted(manifest), *_left_out(manifest)])}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _broken(generated / MANIFEST, error) from error
     if layout != "class":
-        raise ValueError(f"{generated} is of --layout {layout}, and only what can be installed is verified")
-    unique = {target.id: target for target in reversed([*_emitted(manifest), *_left_out(manifest)])}
+        raise TargetError(f"{generated} is of --layout {layout}, and only what can be installed is verified.")
     known = tuple(sorted(unique.values(), key=lambda target: target.id))
     for pattern in patterns:
         if not any(_is_like(target, pattern) for target in known):
-            raise LookupError(f"{generated} holds no model or class {pattern!r}")
+            names = {name for target in known for name in _names(target)}
+            raise TargetError(f"{generated} holds no model or class {pattern!r}.{close_names(pattern, sorted(names))}")
     return tuple(each for each in known if not patterns or any(_is_like(each, pattern) for pattern in patterns))
 
 
+def module_path(generated: Path, target: Target) -> Path:
+    """The file of the generated module of an emitted class."""
+    return generated / f"{(target.module or '').replace('.', '/')}.py"
+
+
+def _broken(place: Path, error: Exception) -> TargetError:
+    said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return TargetError(
+        f"{place} is no manifest of fusegen ({said}). Remove the folder and write it again with "
+        f"'fusegen emit --out {place.parent}'."
+    )
+
+
+def _names(target: Target) -> tuple[str, str, str]:
+    return target.model, target.class_name, target.id
+
+
 def _is_like(target: Target, pattern: str) -> bool:
-    return any(fnmatchcase(name, pattern) for name in (target.model, target.class_name, target.id))
+    return any(fnmatchcase(name, pattern) for name in _names(target))
 
 
 def _emitted(manifest: Mapping[str, Any]) -> Iterator[Target]:
@@ -72,10 +121,11 @@ def _emitted(manifest: Mapping[str, Any]) -> Iterator[Target]:
             model=entry["model"],
             class_name=entry["class"],
             source_module=_dotted(package, entry["file"]),
-            module=entry["module"],
+            module=entry.get("module"),
             method=entry["method"],
             head=entry.get("head"),
             chain=tuple(entry.get("chain", ())),
+            verified_for=entry.get(FIELD, {}).get("version"),
         )
 
 

@@ -56,7 +56,10 @@ def tiny_model(target: Target, *, knobs: bool = True, flip_tying: bool = False) 
     how = recipe(target.model, target.class_name, transformers.__version__)
     if how.skip:
         raise NotImplementedError(how.skip)
-    model_class = getattr(import_module(target.source_module), how.host or target.class_name)
+    if how.host and target.subject:
+        raise NotImplementedError(f"{target.class_name} is no model by itself, but a part of {how.host}")
+    module, name = target.built
+    model_class = attrgetter(how.host or name)(import_module(module))
     config = tiny_config(model_class.config_class, how)
     if flip_tying:
         _flip_tying(config)

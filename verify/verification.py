@@ -11,7 +11,8 @@ from pathlib import Path
 from fusegen.verify.cases import chosen_cases
 from fusegen.verify.generated_lines import generated_lines
 from fusegen.verify.pool import Died, Progress, in_own_processes
-from fusegen.verify.records import DIFFERENT, FAILED, ClassResult, VerifyReport
+from fusegen.verify.records import DIFFERENT, FAILED, NOT_BUILT, STALE, ClassResult, VerifyReport
+from fusegen.verify.staleness import stale_modules
 from fusegen.verify.targets import Target
 from fusegen.verify.worker import Task, verify_class
 
@@ -36,21 +37,29 @@ def verify(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
-    """Compares every target with its original. `checks`: core or all; `progress(done, total, running)`."""
+    """Compares every target with its original. `checks`: core or all; `progress(done, total, running)`.
+
+    Raises:
+        TargetError: the tree is of a schema or for a kernel interface that this fusegen does not have.
+    """
     import transformers
 
+    stale = stale_modules(generated)
     load_shared()
     start = time.monotonic()
     cases = chosen_cases(checks)
-    tasks = [Task(target, generated.resolve(), cases) for target in targets]
-    results = {result.id: result for result in _results(tasks, jobs, progress)}
+    tasks = [Task(each, generated.resolve(), cases) for each in targets if each.source_module not in stale]
+    results = {each.id: ClassResult(each.id, STALE, reason=stale.get(each.source_module, "")) for each in targets}
+    results |= {result.id: result for result in _results(tasks, jobs, progress)}
     doubtful = [replace(task, references=True) for task in tasks if _is_doubtful(results[task.target.id])]
     results |= {result.id: result for result in _results(doubtful, jobs, progress)}
     by_id = {target.id: target for target in targets}
     return VerifyReport(
         version=transformers.__version__,
         checks=tuple(case.name for case in cases),
-        classes=tuple(_with_lines(results[name], by_id[name], generated) for name in sorted(results)),
+        classes=tuple(
+            _finished(results[name], by_id[name], generated, transformers.__version__) for name in sorted(results)
+        ),
         wall_seconds=time.monotonic() - start,
     )
 
@@ -82,5 +91,10 @@ def _is_doubtful(result: ClassResult) -> bool:
     return any(check.error is not None and check.error < float("inf") for check in result.differences)
 
 
-def _with_lines(result: ClassResult, target: Target, generated: Path) -> ClassResult:
-    return replace(result, lines=generated_lines(generated, target)) if result.outcome == DIFFERENT else result
+def _finished(result: ClassResult, target: Target, generated: Path, version: str) -> ClassResult:
+    """The result with the lines that differ; what was built when its verdict was recorded has to build again."""
+    if result.outcome == DIFFERENT:
+        return replace(result, lines=generated_lines(generated, target))
+    if result.outcome == NOT_BUILT and target.verified_for == version:
+        return replace(result, outcome=FAILED, reason=f"recorded as verified, and cannot be built now: {result.reason}")
+    return result

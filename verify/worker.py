@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from fusegen.runtime import coverage, install
+from fusegen.runtime import InstallReport, coverage, install
+from fusegen.runtime.outcomes import GIVEN
 from fusegen.verify.cases import FLIPPED_TYING, KNOBS_OFF, PLAIN, Case
 from fusegen.verify.comparison import LOGITS, compare
 from fusegen.verify.reach import reach
@@ -38,7 +39,7 @@ from fusegen.verify.records import (
     class_outcome,
 )
 from fusegen.verify.running import Raised, Ran, raised, run
-from fusegen.verify.targets import Target
+from fusegen.verify.targets import Target, module_path
 from fusegen.verify.tiny_inputs import Batch
 from fusegen.verify.tiny_models import TinyModel, tiny_model
 
@@ -82,17 +83,20 @@ def verify_class(task: Task) -> ClassResult:
 
 def _verified(task: Task) -> ClassResult:
     _be_quiet()
-    if not _is_original(task.target):
-        return ClassResult(task.target.id, FAILED, reason="its forward had been patched before the comparison began")
     builds = _Builds(task.target)
     cases = task.cases if task.target.emitted else task.cases[:1]
     originals = {case.name: _original(case, task, builds) for case in cases}
+    if not _is_original(task.target):
+        return ClassResult(task.target.id, FAILED, reason="its forward had been patched before the comparison began")
     trouble = _trouble(cases[0], originals[cases[0].name], builds[PLAIN], repeat=task.references)
     if trouble is not None:
         return ClassResult(task.target.id, NOT_BUILT, reason=trouble)
     if not task.target.emitted:
         return ClassResult(task.target.id, NOT_EMITTED, reason="the original builds and trains")
-    calls = _patched(task)
+    report = install(task.generated, fuse="training")
+    if report.tiers.get(task.target.name) != GIVEN:
+        return ClassResult(task.target.id, FAILED, reason=_why_not_installed(report, task))
+    calls = _watched_losses(task)
     checks = tuple(_check(case, originals[case.name], builds, calls, task) for case in cases)
     return ClassResult(task.target.id, class_outcome(checks), checks, _reach(builds[PLAIN], originals.values()))
 
@@ -175,9 +179,13 @@ def _answered(
     return _Original(answer, run(case, tiny.model, inputs, finer) if wanted else None, inputs, remark)
 
 
-def _patched(task: Task) -> list[str]:
-    """Installs the tree; gives the list to which each call of a loss in the class's generated module is added."""
-    install(task.generated, fuse="training")
+def _why_not_installed(report: InstallReport, task: Task) -> str:
+    reasons = [each.reason for each in report.refused if each.name == task.target.name]
+    return f"{module_path(task.generated, task.target)}: {reasons[0] if reasons else 'install did not use it'}"
+
+
+def _watched_losses(task: Task) -> list[str]:
+    """The list to which each call of a loss in the class's generated module is added from now on."""
     calls: list[str] = []
     module = _generated_module(task)
     if task.breakage is not None:
@@ -230,11 +238,11 @@ def _check(case: Case, original: _Original | str, builds: _Builds, calls: list[s
 def _left_logits_out(original: Ran | Raised, patched: Ran | Raised) -> bool:
     """Whether the output shows that no logits were computed: calls are not counted while a graph is traced."""
     forms = [each.form if isinstance(each, Ran) else () for each in (original, patched)]
-    return LOGITS in forms[0] and LOGITS not in forms[1]
+    return any(name.endswith(LOGITS) and name not in forms[1] for name in forms[0])
 
 
 def _coverage(target: Target) -> dict[str, int]:
-    return coverage().get(f"{target.source_module}.{target.class_name}", {})
+    return coverage().get(".".join(target.built), {})
 
 
 def _why_not_fused(codes: list[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.report.comparison import compare
-from fusegen.codegen.report.page import FAILED, Excerpt, SitePage
+from fusegen.codegen.report.page import Excerpt, SitePage
 from fusegen.codegen.report.site import facts, marks
 from fusegen.codegen.report.wording import place
 
@@ -51,9 +51,6 @@ def _details(page: SitePage, lines: _Lines) -> JsonObject:
         found["elsewhere"] = [_excerpt(each, lines) for each in page.elsewhere]
     if wrong := page.refusal.line if page.refusal else site.at_line:
         found["wrong"] = wrong
-    if page.verified:
-        checks = [[name, outcome, outcome != FAILED] for name, outcome in page.verified.checks]
-        found["verified"] = {"version": page.verified.version, "checks": checks}
     return found
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, ScanReport
 from fusegen.codegen.report.details import details
-from fusegen.codegen.report.page import SitePage, Verification
+from fusegen.codegen.report.page import SitePage
 from fusegen.codegen.report.presentation import Presentation
+from fusegen.codegen.report.verified import section
 from fusegen.codegen.report.wording import (
     loss_text,
     operation_name,
@@ -58,7 +59,6 @@ class _Row:
     code: str
     note: list[tuple[str, bool]]
     excerpt: str
-    verified: Verification | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def render(report: ScanReport, presentation: Presentation) -> str:
         operations=_facets(operation for row in rows for operation in dict.fromkeys(row.operations)),
         reasons=_facets((row.code for row in rows if row.code), {code: each.summary for code, each in REASONS.items()}),
         rows=rows,
-        verified=any(row.verified for row in rows),
+        verified=section(presentation.verified),
         failures=report.failures,
         silent=_silent(report),
         style=asset("report.css"),
@@ -133,7 +133,6 @@ def _row(page: SitePage) -> _Row:
         code=code,
         note=spans(_note(page)),
         excerpt=site.excerpt or "" if site.verdict == REJECT else "",
-        verified=page.verified,
     )
 
 

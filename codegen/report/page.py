@@ -1,15 +1,18 @@
-"""What the HTML report shows of one site beside its verdict: the two sides of its function, and where they stand."""
+"""What the HTML report shows of one site beside its verdict: both sides of its function, and what was verified."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from fusegen.codegen.records import Site
 
-PASSED = "passed"
-FAILED = "failed"
+SAME = "same"
+RAISES = "raises"
+
+# The outcomes of checks in words, where those of the manifest are too short for a person.
+_WORDS = {RAISES: "raising alike"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +34,6 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """What `fusegen verify` found for a class: under which version, and each check with its outcome in words."""
-
-    version: str
-    checks: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def from_manifest(cls, entry: Mapping[str, Any]) -> Verification | None:
-        """The `verified` field of an entry of manifest.json; None for an entry that has none."""
-        verified = entry.get("verified")
-        if not verified:
-            return None
-        return cls(str(verified["version"]), tuple((name, _outcome(each)) for name, each in verified["checks"].items()))
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """The names of the checks that failed."""
-        return tuple(name for name, outcome in self.checks if outcome == FAILED)
-
-
-@dataclass(frozen=True, slots=True)
 class SitePage:
     """A site with its function as it is in the source, with decorators, and as it was generated.
 
@@ -65,13 +47,29 @@ class SitePage:
     elsewhere: tuple[Excerpt, ...] = ()
     patched: Excerpt | None = None
     refusal: Refusal | None = None
-    verified: Verification | None = None
 
 
-def _outcome(value: Any) -> str:
-    """`True` is passed, `False` failed; what says more is shown as it is."""
-    if isinstance(value, bool):
-        return PASSED if value else FAILED
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {each}" for name, each in value.items())
-    return str(value)
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `fusegen verify` found for a site: under which version, each check with its outcome, and errors above 0.
+
+    `errors` is None where they were not recorded.
+    """
+
+    site: str
+    version: str
+    checks: Mapping[str, str]
+    errors: Mapping[str, float] | None = None
+
+    @property
+    def summary(self) -> str:
+        """How many checks came out how: "17 same, 1 raising alike"."""
+        counts = Counter(self.checks.values())
+        return ", ".join(f"{number} {_WORDS.get(outcome, outcome)}" for outcome, number in counts.most_common())
+
+    def cell(self, check: str) -> str:
+        """The largest relative error of a check, or its outcome if there was nothing to compare; a dash for none."""
+        outcome = self.checks.get(check, "–")
+        if outcome != SAME or self.errors is None:
+            return outcome
+        return f"{self.errors[check]:.0e}" if check in self.errors else "0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fusegen.codegen.report.page import SitePage
+from fusegen.codegen.report.page import SitePage, Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,7 @@ class Presentation:
 
     `prefix` is empty or ends in a slash; only formats whose reader opens files (github, sarif) use it. `pages` are
     the functions behind the sites, for the formats of `WITH_PAGES`; a site without one is shown without its source.
+    `verified` is what was verified of the generated forwards; only the HTML report shows it.
     """
 
     tool_version: str
@@ -20,3 +21,4 @@ class Presentation:
     verbosity: int = 0
     prefix: str = ""
     pages: tuple[SitePage, ...] = ()
+    verified: tuple[Verification, ...] = ()

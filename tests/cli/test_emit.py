@@ -137,13 +137,13 @@ def test_a_record_of_verification_survives(fusegen: Run, tree: Path, work: Path)
     fusegen("emit", "--source", tree)
     place = work / "generated/manifest.json"
     manifest = json.loads(place.read_text())
-    manifest["classes"][0]["verified"] = {"version": "5.99.0", "checks": {"loss": "passed"}}
+    manifest["classes"][0]["verified"] = {"version": "5.99.0", "checks": {"loss": "same"}}
     place.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     # The page shows what was verified: it is written again, and its hash in the manifest.
     result = fusegen("emit", "--source", tree)
     assert "2 files written" in result.stdout
     assert json.loads(place.read_text())["classes"] == manifest["classes"]
-    assert "1 of 1" in (work / "generated/report.html").read_text()
+    assert "<td>1 same</td>" in (work / "generated/report.html").read_text()
     assert fusegen("emit", "--source", tree, "--check").exit_code == 0
 
 

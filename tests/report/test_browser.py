@@ -15,6 +15,7 @@ from fusegen.codegen.package import REPORT
 from fusegen.codegen.records import ScanReport, Site
 from fusegen.codegen.report import Presentation, renderer
 from fusegen.codegen.report.page import Excerpt, SitePage
+from fusegen.codegen.report.verified import renewed
 from fusegen.codegen.sources import open_source
 
 pytestmark = pytest.mark.browser
@@ -152,6 +153,20 @@ def test_a_phone_shows_one_pane_and_nothing_sticks_out(load: Load, emitted: str)
     assert lines(browser, "figcaption b") == ["Original and patched"]
     assert any(line.startswith("if fusible(") for line in lines(browser, ".ln.added"))
     assert any(line.startswith("logits = torch.tanh") for line in lines(browser, ".ln.moved"))
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_row_shows_what_was_verified_of_it(load: Load, emitted: str, width: int) -> None:
+    names = {"model": "gemma", "class": "GemmaForCausalLM", "method": "forward"}
+    checks = {"some ignored": "same", "uncut labels": "raises"} | {f"check {number}": "same" for number in range(20)}
+    entries = [names | {"verified": {"version": "5.23.0", "checks": checks, "errors": {"some ignored": 3e-7}}}]
+    browser = load(renewed(emitted, entries), f"#{GEMMA}", width=width)
+    assert browser.run(f"document.getElementById('{GEMMA}').lastChild.textContent") == "21 same, 1 raising alike"
+    assert browser.run(f"document.getElementById('{LLAMA}').lastChild.textContent") == ""
+    facts = dict(zip(lines(browser, ".detail dt"), lines(browser, ".detail dd"), strict=True))
+    assert (facts["Verified with"], facts["some ignored"], facts["uncut labels"]) == ("5.23.0", "3e-07", "raises")
+    browser.run("document.getElementById('verified').open = true")
+    assert browser.run("document.documentElement.scrollWidth") == width
 
 
 def test_dark_mode_follows_the_user(load: Load, emitted: str) -> None:

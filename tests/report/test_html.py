@@ -24,6 +24,7 @@ from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import ScanReport, Site
 from fusegen.codegen.report import Presentation, renderer
 from fusegen.codegen.report.page import Excerpt, Refusal, SitePage, Verification
+from fusegen.codegen.report.verified import BEGIN, renewed, verifications
 from fusegen.codegen.sources import open_source
 
 GENERATED = Path(__file__).parents[2] / "generated"
@@ -69,8 +70,8 @@ class Page(HTMLParser):
         return json.loads(self.scripts[0])
 
 
-def page_of(report: ScanReport, *pages: SitePage) -> Page:
-    return Page(renderer("html")(report, Presentation("0.1.0", pages=pages)))
+def page_of(report: ScanReport, *pages: SitePage, verified: tuple[Verification, ...] = ()) -> Page:
+    return Page(renderer("html")(report, Presentation("0.1.0", pages=pages, verified=verified)))
 
 
 @pytest.fixture
@@ -202,21 +203,36 @@ def test_lines_far_from_the_function_are_cut_from_the_file(write_tree: Callable[
     assert text.split("\n")[elsewhere.line - 1] == elsewhere.text.split("\n")[0]
 
 
-def test_a_verified_class_says_so(sites: dict[str, Site], report: ScanReport) -> None:
-    assert Verification.from_manifest({"class": "X"}) is None
-    entry = {"verified": {"version": "5.23.0", "checks": {"loss": True, "gradients": False, "error": {"max": 1e-6}}}}
-    verified = Verification.from_manifest(entry)
-    assert verified is not None
-    assert verified.failed == ("gradients",)
-    page = page_of(report, SitePage(sites["match"], None, verified=verified))
-    assert "Verified" in page.text
-    assert "2 of 3 gradients" in page.text
-    (found,) = [site["verified"] for site in page.data["sites"] if "verified" in site]
-    assert found == {
-        "version": "5.23.0",
-        "checks": [["loss", "passed", True], ["gradients", "failed", False], ["error", "max 1e-06", True]],
-    }
-    assert "Verified" not in page_of(report).text
+def verified_entry(site: Site, **verified: Any) -> dict[str, Any]:
+    names = {"model": site.model, "class": site.class_name, "method": site.method}
+    return names | ({"verified": {"version": "5.23.0", **verified}} if verified else {})
+
+
+def test_what_was_verified_stands_in_a_table_of_forwards_and_checks(sites: dict[str, Site], report: ScanReport) -> None:
+    entries = [
+        verified_entry(sites["plain"], checks={"plain": "same", "bf16": "same"}, errors={"bf16": 0.002}),
+        verified_entry(sites["match"], checks={"plain": "same", "knobs off": "raises", "bf16": "same"}, errors={}),
+        verified_entry(sites["reject"], checks={"plain": "same"}),
+    ]
+    found = verifications([*entries, {"model": "x", "class": "X", "method": "forward"}])
+    page = page_of(report, verified=found)
+    assert "3 forwards verified, by check" in page.text
+    assert "Forward Verified with Checks plain knobs off bf16".replace(" ", "") in page.text.replace(" ", "")
+    assert f"{sites['plain'].id}5.23.02 same0–2e-03" in page.text
+    assert f"{sites['match'].id}5.23.02 same, 1 raising alike0raises0" in page.text
+    assert f"{sites['reject'].id}5.23.01 samesame––" in page.text
+    assert [each["data-site"] for each in page.all("tr") if "data-site" in each] == [each.site for each in found]
+
+
+def test_the_table_of_what_was_verified_can_be_renewed(sites: dict[str, Site], report: ScanReport) -> None:
+    entries = [verified_entry(sites["match"], checks={"plain": "same"})]
+    without, verified = (
+        renderer("html")(report, Presentation("0.1.0", verified=each)) for each in ((), verifications(entries))
+    )
+    assert "forwards verified" not in without
+    assert renewed(without, entries) == verified
+    assert renewed(verified, []) == without
+    assert renewed("<html>of an older release</html>", entries) == "<html>of an older release</html>"
 
 
 # -- broken and empty trees ------------------------------------------------------------------------------------
@@ -296,9 +312,8 @@ def test_nothing_in_a_tree_becomes_markup(sites: dict[str, Site], report: ScanRe
         ),
     )
     excerpt = Excerpt(HOSTILE, 1, f"def forward():\n    '''{HOSTILE}'''")
-    page = page_of(
-        attacked, SitePage(hostile, excerpt, (excerpt,), excerpt, None, Verification(HOSTILE, ((HOSTILE, HOSTILE),)))
-    )
+    verified = (Verification(f"{HOSTILE}{BEGIN}", HOSTILE, {HOSTILE: HOSTILE}),)
+    page = page_of(attacked, SitePage(hostile, excerpt, (excerpt,), excerpt), verified=verified)
     assert len(page.scripts) == 2
     assert page.scripts[1] == innocent.scripts[1]
     assert page.all("img") == []

@@ -79,10 +79,13 @@ def test_a_tuple_keeps_the_place_of_the_logits() -> None:
     assert compare(CASE, original, shorter, None, fused=True).outcome == DIFFERENT
 
 
-def test_exceptions_must_be_of_one_type() -> None:
-    original, same, other = (Raised(name, "message", "file:1") for name in ("ValueError", "ValueError", "KeyError"))
+def test_exceptions_must_be_of_one_type_and_say_the_same() -> None:
+    original = Raised("TypeError", "a.b.Loss() got 2 values for <C object at 0x7f01>", "file:1")
+    same = replace(original, message="c.d.loss() got 2 values for <C object at 0x7f9a>", place="file:2")
+    others = replace(same, type="KeyError"), replace(same, message="c.d.loss() got 3 values for <C object at 0x7f9a>")
     assert compare(CASE, original, same, None, fused=False).outcome == RAISES
-    assert compare(CASE, original, other, None, fused=False).outcome == DIFFERENT
+    for other in others:
+        assert compare(CASE, original, other, None, fused=False).outcome == DIFFERENT
     assert compare(CASE, original, FUSED, None, fused=True).outcome == DIFFERENT
     assert compare(CASE, ORIGINAL, same, None, fused=False).outcome == DIFFERENT
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from fusegen.verify.cases import CASES
 from fusegen.verify.pool import in_own_processes
-from fusegen.verify.records import FAILED, ClassResult
+from fusegen.verify.records import FAILED, SAME, ClassResult
 from fusegen.verify.running import Ran, run
 from fusegen.verify.tiny_inputs import Batch
 from fusegen.verify.tiny_models import TinyModel
@@ -31,6 +32,20 @@ def test_a_forward_that_was_patched_before_is_no_original(target, tree: Path) ->
     (result,) = in_own_processes(_verified_after_an_install, [task], timeout=120, name=str)
     assert result.outcome == FAILED
     assert result.reason == "its forward had been patched before the comparison began"
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        pytest.param("GPT2LMHeadModel", "compile", id="a model that warns about its loss"),
+        pytest.param("VisualBertForPreTraining", "compile", id="logits of another name"),
+        pytest.param("WhisperForConditionalGeneration", "label smoother", id="inputs of a decoder"),
+    ],
+)
+def test_a_check_compares_instead_of_raising_on_both_sides(name: str, check: str, target, generated: Path) -> None:
+    cases = tuple(case for case in CASES if case is PLAIN_CASE or case.name == check)
+    (result,) = in_own_processes(verify_class, [Task(target(name), generated, cases)], timeout=120, name=str)
+    assert {each.check: each.outcome for each in result.checks} == {PLAIN_CASE.name: SAME, check: SAME}
 
 
 class _Model(nn.Module):
