@@ -170,6 +170,9 @@ def _aligned_rows(
         if (rows * columns) % vocab_size:
             raise RuntimeError(f"shape '[-1, {vocab_size}]' is invalid for input of size {rows * columns}")
         raise ValueError(f"vocab_size: expected the {columns} columns of the logits, got {vocab_size}")
-    if rows != len(labels):
+    if torch.compiler.is_compiling():
+        # How many rows a mask chose is known when the graph runs: there it is a RuntimeError.
+        torch._check(rows == len(labels), lambda: "Expected as many labels as rows of the input.")
+    elif rows != len(labels):
         raise ValueError(f"Expected input batch_size ({rows}) to match target batch_size ({len(labels)}).")
     return hidden_states, labels

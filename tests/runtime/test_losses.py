@@ -92,6 +92,22 @@ def test_positions_chosen_by_a_mask():
     assert_same(head, hidden, loss, expected)
 
 
+def test_rows_chosen_by_masks_are_one_graph(monkeypatch):
+    """Two masks, as for audio, whose numbers of rows only the device knows."""
+    monkeypatch.setattr(torch._dynamo.config, "capture_dynamic_output_shape_ops", True)
+    head, hidden, labels = nn.Linear(16, 50), torch.randn(4, 9, 16), torch.randint(50, (4, 9))
+    mask = torch.rand(4, 9) > 0.4
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def chosen(of_rows, of_labels):
+        return cross_entropy_loss(hidden[of_rows], head, labels[of_labels], vocab_size=50)
+
+    expected = nn.functional.cross_entropy(head(hidden[mask]), labels[mask])
+    torch.testing.assert_close(chosen(mask, mask.clone()), expected)
+    with pytest.raises(RuntimeError):
+        chosen(mask, torch.ones_like(mask))
+
+
 @pytest.mark.parametrize("kind", STOCK)
 def test_all_ignored_is_nan_with_zero_gradients(kind):
     head, hidden = head_and_hidden()
