@@ -81,6 +81,8 @@ def command(
         status = report_failures(emission.report)
         if all(file.failures for file in emission.report.files):
             context.exit(status)
+        if emission.report.ends_early:
+            raise Refused(f"models may be missing from {tree.location}, so nothing is written to {out}.")
         changes = (compare if check or diff else write)(out, emission.files)
         if diff:
             write_result(differences(out, emission.files, changes), None)

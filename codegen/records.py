@@ -191,6 +191,11 @@ class ScanReport:
         return tuple(failure for file in self.files for failure in file.failures)
 
     @property
+    def ends_early(self) -> bool:
+        """Whether models may be missing of which nothing is known, as in an archive that was cut off."""
+        return any(failure.file == "models" for failure in self.failures)
+
+    @property
     def models(self) -> frozenset[str]:
         """The model folders with a file in it; a folder or a link that could not be read is in `files`, and is none."""
         return frozenset(model_of(file.path) for file in self.files if file.path.endswith(".py"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,3 +28,15 @@ def fusegen(work: Path) -> Callable[..., Result]:
         return CliRunner().invoke(cli, [str(each) for each in arguments], **options)  # type: ignore[arg-type]
 
     return run
+
+
+@pytest.fixture
+def cut_sdist(tree: Path, tmp_path: Path) -> Path:
+    """An sdist of `tree` that was cut off after its llama."""
+    sdist = tmp_path / "cut.tar.gz"
+    (tree / "noise.txt").write_bytes(os.urandom(200_000))
+    with tarfile.open(sdist, "w:gz") as archive:
+        for path in ("__init__.py", "models/llama/modeling_llama.py", "noise.txt"):
+            archive.add(tree / path, f"transformers-5.99.0/src/transformers/{path}")
+    sdist.write_bytes(sdist.read_bytes()[:100_000])
+    return sdist

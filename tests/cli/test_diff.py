@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,15 +167,9 @@ def test_a_site_that_cannot_be_read_is_named_and_fails(fusegen: Run, tree: Path,
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_what_is_missing_from_a_cut_sdist_is_not_compared(
-    fusegen: Run, tree: Path, tmp_path: Path, turned: bool
+    fusegen: Run, tree: Path, cut_sdist: Path, turned: bool
 ) -> None:
-    sdist = tmp_path / "cut.tar.gz"
-    (tree / "noise.txt").write_bytes(os.urandom(200_000))
-    with tarfile.open(sdist, "w:gz") as archive:
-        for path in ("__init__.py", LLAMA, "noise.txt"):
-            archive.add(tree / path, f"transformers-5.99.0/src/transformers/{path}")
-    sdist.write_bytes(sdist.read_bytes()[:100_000])
-    sides = (sdist, tree) if turned else (tree, sdist)
+    sides = (cut_sdist, tree) if turned else (tree, cut_sdist)
     document = validated(fusegen("diff", *sides, "--format", "json").stdout)
     assert {kind: number for kind, number in document["summary"].items() if number} == {
         "not-compared": 2,

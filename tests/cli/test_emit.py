@@ -172,6 +172,15 @@ def test_a_tree_that_cannot_be_read_removes_nothing(fusegen: Run, tree: Path, wo
     assert (work / "generated/gemma/modeling_gemma.py").exists()
 
 
+def test_an_archive_that_was_cut_off_removes_nothing(fusegen: Run, tree: Path, cut_sdist: Path, work: Path) -> None:
+    fusegen("emit", "--source", tree)
+    result = fusegen("emit", "--source", cut_sdist)
+    assert result.exit_code == 2
+    assert "what follows was not read" in result.stderr
+    assert "nothing is written to generated" in result.stderr
+    assert (work / "generated/gemma/modeling_gemma.py").exists()
+
+
 def test_the_cache_is_used_and_can_be_left_alone(fusegen: Run, tree: Path, cached: Callable[[], list[str]]) -> None:
     fusegen("emit", "--source", tree, "--no-cache")
     assert cached() == []
