@@ -57,10 +57,26 @@ class OtherLoss:
 def loss_mapping(source: bytes | None) -> dict[str, str]:
     """`LOSS_MAPPING` of a tree's loss/loss_utils.py as names; the default where it cannot be read."""
     try:
-        tree = ast.parse(source or b"")
-    except SyntaxError:
+        return _written_mapping(source)
+    except (SyntaxError, ValueError):
         return dict(DEFAULT_MAPPING)
-    for node in tree.body:
+
+
+def mapping_problem(source: bytes | None) -> tuple[int, str] | None:
+    """The line and why `loss_mapping` takes the default for a loss_utils.py; None if it does not, or there is none."""
+    try:
+        _written_mapping(source)
+    except SyntaxError as error:
+        return error.lineno or 0, f"not Python: {error.msg}"
+    except ValueError as error:
+        return 0, str(error)
+    return None
+
+
+def _written_mapping(source: bytes | None) -> dict[str, str]:
+    if source is None:
+        return dict(DEFAULT_MAPPING)
+    for node in ast.parse(source).body:
         match node:
             case ast.Assign(targets=[ast.Name(id="LOSS_MAPPING")], value=ast.Dict(keys=keys, values=values)):
                 return {
@@ -68,7 +84,7 @@ def loss_mapping(source: bytes | None) -> dict[str, str]:
                     for key, value in zip(keys, values, strict=True)
                     if isinstance(key, ast.Constant) and isinstance(key.value, str)
                 }
-    return dict(DEFAULT_MAPPING)
+    raise ValueError("it does not write LOSS_MAPPING as one dict")
 
 
 class LossReader:

@@ -21,7 +21,7 @@ from fusegen.codegen.decoding import decode
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions import linear_cross_entropy
 from fusegen.codegen.index import FileIndex, FunctionBlock
-from fusegen.codegen.losses import LossReader, loss_mapping
+from fusegen.codegen.losses import LossReader, loss_mapping, mapping_problem
 from fusegen.codegen.members import Scope
 from fusegen.codegen.records import MATCH, Aside, Failure, FileReport, ScanReport, Site
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 # A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
 RULES_VERSION = "6"
+
+# What says which loss `self.loss_function` is.
+_LOSS_UTILS = "loss/loss_utils.py"
 
 # Labels as an argument of a call: `labels=labels`, `f(logits, labels)`.
 _HANDED = re.compile(r"labels=(?!None\b)|[(,]\s*(?:\w+_)?labels\s*[,)]")
@@ -61,6 +64,10 @@ def scan(
 def report_on(source: Source, files: tuple[FileReport, ...], *, whole: bool) -> ScanReport:
     """The report on a tree of which `files` were read: with what keeps others from being found, if that was `whole`."""
     lost = source.problems() if whole else ()
+    found = mapping_problem(source.read(_LOSS_UTILS))
+    if found is not None:
+        line, why = found
+        lost += (Failure(_LOSS_UTILS, line, f"{why}; `self.loss_function` is read as in transformers 4.56"),)
     files += tuple(FileReport(problem.file, failures=(problem,)) for problem in lost)
     return ScanReport(source.package, source.version, files, complete=whole)
 
@@ -92,7 +99,7 @@ def read_all(
     `mapping` is that of `loss_mapping`. A result with a failure is not kept in the cache.
     """
     paths = [path for path in source.paths() if not models or path.split("/")[1] in models]
-    mapping = loss_mapping(source.read("loss/loss_utils.py"))
+    mapping = loss_mapping(source.read(_LOSS_UTILS))
     found: dict[str, Result] = {}
     digests: dict[str, str] = {}
     if cache is not None:

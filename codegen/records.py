@@ -198,7 +198,9 @@ class ScanReport:
     @property
     def models(self) -> frozenset[str]:
         """The model folders with a file in it; a folder or a link that could not be read is in `files`, and is none."""
-        return frozenset(model_of(file.path) for file in self.files if file.path.endswith(".py"))
+        return frozenset(
+            model_of(file.path) for file in self.files if file.path.startswith("models/") and file.path.endswith(".py")
+        )
 
     def count(self, verdict: str) -> int:
         return sum(site.verdict == verdict for site in self.sites)

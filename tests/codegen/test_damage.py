@@ -78,6 +78,22 @@ class TestText:
         assert report.count("match") == 2
         assert run("scan", "--source", tree).exit_code == 0
 
+    @pytest.mark.parametrize(
+        ("content", "line", "message"),
+        [(b"x = 1\nLOSS_MAPPING = {", 2, "not Python"), (b"LOSS_MAPPING = made()\n", 0, "LOSS_MAPPING as one dict")],
+    )
+    def test_what_the_losses_of_a_tree_are_must_be_readable(
+        self, tree: Path, content: bytes, line: int, message: str
+    ) -> None:
+        (tree / "loss").mkdir(exist_ok=True)
+        (tree / "loss/loss_utils.py").write_bytes(content)
+        report, failures = scanned(tree)
+        assert report.count("match") == 2
+        assert failures.keys() == {"loss/loss_utils.py"}
+        assert failures["loss/loss_utils.py"][0] == line
+        assert message in failures["loss/loss_utils.py"][1]
+        assert "loss/loss_utils.py" not in report.models
+
     @pytest.mark.parametrize("wrong", [")", "def f(self)", "'", "lambda", "   pass", "nonlocal x"])
     def test_an_error_on_any_line_is_said(self, tree: Path, wrong: str) -> None:
         """Half of the lines stand in a class that holds no site, where the reader of functions never looks."""
