@@ -6,7 +6,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 CHECKS ?= core
-VERSIONS ?= 4.57.6 5.5.4 5.24.0
+VERSIONS ?= 4.57.6 5.5.4 5.23.0
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -22,12 +22,9 @@ FUSED_FORWARD = dedent(
     class LlamaForCausalLM(_source.LlamaForCausalLM):
         @can_return_tuple
         @auto_docstring
-        def forward(self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None,
-                    inputs_embeds=None, labels=None, use_cache=None, logits_to_keep=0,
+        def forward(self, input_ids=None, labels=None, logits_to_keep=0,
                     **kwargs: Unpack[TransformersKwargs]) -> CausalLMOutputWithPast:
-            outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
-                                 past_key_values=past_key_values, inputs_embeds=inputs_embeds, use_cache=use_cache,
-                                 **kwargs)
+            outputs = self.model(input_ids=input_ids, **kwargs)
             hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
             if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
                 logits = None
@@ -37,7 +34,7 @@ FUSED_FORWARD = dedent(
                 loss = None
                 if labels is not None:
                     loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-            return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+            return CausalLMOutputWithPast(loss=loss, logits=logits)
     """
 )
 

@@ -81,11 +81,10 @@ def test_evaluation_keeps_its_logits(tiny_llama, fused_llama):
 
 
 def test_the_class_stays_what_it_is_and_uninstall_restores_it(fused_llama):
-    original, signature = vars(LlamaForCausalLM)["forward"], inspect.signature(LlamaForCausalLM.forward)
+    original = vars(LlamaForCausalLM)["forward"]
     install(fused_llama)
     generated = vars(LlamaForCausalLM)["forward"]
     assert generated is not original
-    assert list(inspect.signature(generated).parameters) == list(signature.parameters)
     assert source_file(generated).startswith(str(fused_llama))
     assert LlamaForCausalLM.__name__ == "LlamaForCausalLM"
     again = install(fused_llama)
@@ -95,6 +94,13 @@ def test_the_class_stays_what_it_is_and_uninstall_restores_it(fused_llama):
     assert vars(LlamaForCausalLM)["forward"] is original
     uninstall()
     assert vars(LlamaForCausalLM)["forward"] is original
+
+
+def test_a_forward_is_called_as_before():
+    original, signature = vars(LlamaForCausalLM)["forward"], inspect.signature(LlamaForCausalLM.forward)
+    install()
+    assert vars(LlamaForCausalLM)["forward"] is not original
+    assert inspect.signature(LlamaForCausalLM.forward) == signature
 
 
 def test_another_tree_replaces_the_first(write_tree, fused_llama):

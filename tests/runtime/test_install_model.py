@@ -338,7 +338,7 @@ def test_strict_takes_what_is_verified(tiny_llama):
 
 def test_strict_refuses_what_is_verified_for_another_version_and_patches_nothing(tiny_llama, monkeypatch):
     model, _ = tiny_llama
-    monkeypatch.setattr(bodies, "installed_version", lambda package: "5.24.0")
+    monkeypatch.setattr(bodies, "installed_version", lambda package: "5.99.0")
     with pytest.raises(InstallError, match="FG505"):
         install(model, strict=True)
     assert "forward" not in vars(model)
