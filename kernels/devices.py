@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+_KINDS = {"nvidia": "cuda", "amd": "cuda", "intel": "xpu"}
+"""What torch calls the devices of Triton's drivers."""
+
 
 def on(device: torch.device) -> AbstractContextManager[Any]:
     """A block in which `device` is the current one, as where a model's layers lie on several GPUs.
@@ -33,11 +36,10 @@ def triton_drives(device: torch.device) -> bool:
 
 @cache
 def _driven_by_triton() -> str | None:
+    """The kind of device of the one active driver. None is built: what fails then must fail at a launch, loudly."""
     if find_spec("triton") is None:
         return None
-    from triton.runtime import driver
+    from triton.backends import backends
 
-    try:
-        return str(driver.active.get_active_torch_device().type)
-    except RuntimeError:  # no driver, or several
-        return None
+    active = [name for name, backend in backends.items() if backend.driver.is_active()]
+    return _KINDS.get(active[0]) if len(active) == 1 else None

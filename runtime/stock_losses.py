@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from types import CodeType, FunctionType
 from typing import Any
 
+import torch
+
 from fusegen.runtime.manifest import installed_folder
 from fusegen.runtime.outcomes import Refused, refused
 from fusegen.runtime.ownership import is_as_written
@@ -30,6 +32,7 @@ KNOWN = {
     "ForCausalLMLoss": {"6f623b08eedab1f59df43b2fa3a41f4969a4866606f0b2c7cc60ab9b41f399d5"},
     "ForMaskedLMLoss": {"24d754fb576c9a3c4566198ddb92262ef08cb9a2ed92998d9fdcedea9e2be95c"},
 }
+_DEFAULTS = {INNER: (None, -100), "ForCausalLMLoss": (None, -100, None), "ForMaskedLMLoss": (None, -100)}
 _ANNOTATIONS = ("annotation", "returns")
 _vetted: dict[FunctionType, tuple[CodeType, bool]] = {}
 
@@ -40,7 +43,8 @@ def is_known(name: str, function: Any) -> bool:
         return False
     code, known = _vetted.get(function, (None, False))
     if code is not function.__code__:
-        known = _is_known_text(name, _loaded_text()) and is_as_written(function, MODULE)
+        as_written = function.__defaults__ == _DEFAULTS.get(name) and function.__globals__.get("nn") is torch.nn
+        known = as_written and _is_known_text(name, _loaded_text()) and is_as_written(function, MODULE)
         _vetted[function] = function.__code__, known
     return known
 
@@ -68,7 +72,7 @@ def _loaded_text() -> str | None:
     get_source = getattr(getattr(sys.modules[MODULE], "__loader__", None), "get_source", None)
     try:
         return get_source(MODULE) if get_source else None
-    except (ImportError, SyntaxError, UnicodeDecodeError):
+    except (ImportError, OSError, SyntaxError, UnicodeDecodeError):
         return None
 
 

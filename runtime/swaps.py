@@ -58,7 +58,8 @@ class Swaps:
 
     def lost(self) -> list[Refused]:
         """What somebody else has replaced since."""
-        replaced = [swap for swap in list(self._done.values()) if swap.current is not swap.body.function]
+        swaps = list(self._done.values())
+        replaced = [swap for swap in swaps if swap.current not in (swap.body.function, swap.original)]
         return [refused(swap.name, CONFLICT, dotted_name(swap.current)) for swap in replaced]
 
     def planned(self, owner: Any, body: Body) -> Swap | Refused:

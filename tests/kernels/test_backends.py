@@ -64,9 +64,9 @@ def test_overrides(mine, monkeypatch):
 @pytest.mark.parametrize("driven", ["cuda", "xpu"])
 def test_a_device_that_triton_drives_has_the_triton_backend(driven, monkeypatch):
     """With a driver of that kind put in force: neither device need be here."""
-    runtime = pytest.importorskip("triton.runtime")
-    driver = SimpleNamespace(get_active_torch_device=lambda: torch.device(driven, 0))
-    monkeypatch.setattr(runtime.driver, "_active", driver)
+    triton = pytest.importorskip("triton.backends")
+    active = SimpleNamespace(driver=SimpleNamespace(is_active=lambda: True))
+    monkeypatch.setattr(triton, "backends", {"nvidia" if driven == "cuda" else "intel": active})
     monkeypatch.delenv(backends.VARIABLE, raising=False)
     devices._driven_by_triton.cache_clear()
     try:

@@ -6,6 +6,7 @@ import importlib.util
 import py_compile
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -86,6 +87,16 @@ def test_what_computes_nothing_does_not_count(edited, replaced):
 )
 def test_everything_else_does(edited, replaced, unknown):
     assert {*NAMES} - {*known(edited(*replaced))} == unknown
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_defaults_or_another_torch_do_not_stand_in_the_text(name):
+    stock = getattr(loss_utils, name)
+    same = FunctionType(stock.__code__, vars(loss_utils), name, stock.__defaults__)
+    assert stock_losses.is_known(name, same)
+    assert not stock_losses.is_known(name, FunctionType(stock.__code__, vars(loss_utils), name, (None, 0)))
+    other = {**vars(loss_utils), "nn": loss_utils}
+    assert not stock_losses.is_known(name, FunctionType(stock.__code__, other, name, stock.__defaults__))
 
 
 def test_a_loss_whose_text_cannot_be_read_is_not_known(edited):
