@@ -39,7 +39,7 @@ _NAMED_AT_MOST = 20
     default=CLASS,
     show_default=True,
     help="class: the patched classes, for fusegen.install; full: complete modeling files, for people who vendor a "
-    "model; patch: a diff for each file, for git apply in the package folder.",
+    "model; patch: a diff for each file, for git apply --directory=src/transformers.",
 )
 @selecting_options
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the folder is not what would be written.")

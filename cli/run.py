@@ -29,7 +29,10 @@ def command(program: tuple[str, ...]) -> None:
     from fusegen.cli.terminal import Refused
 
     arguments = _arguments(program)
-    environment = os.environ | {"PYTHONPATH": _python_path(), "FUSEGEN": os.environ.get("FUSEGEN", "1")}
+    environment = os.environ | {
+        "PYTHONPATH": _python_path(),
+        "FUSEGEN": "0" if os.environ.get("FUSEGEN") == "0" else "1",
+    }
     sys.stdout.flush()
     try:
         os.execvpe(arguments[0], arguments, environment)

@@ -2,7 +2,7 @@
 
 class    class LlamaForCausalLM(_source.LlamaForCausalLM): def forward(...)     `fusegen.install` puts it in place
 full     the complete modeling file with the forwards changed in it             for people who vendor a model
-patch    --- a/models/llama/modeling_llama.py  +++ b/models/llama/...           for `git apply` in the package
+patch    --- a/models/llama/modeling_llama.py  +++ b/models/llama/...           for `git apply --directory`
 """
 
 from __future__ import annotations

@@ -59,8 +59,10 @@ def structural_hash(original: type) -> str:
     A class that is patched is known by its original.
 
     Raises:
-        OSError, TypeError: there is no source of it.
+        OSError, TypeError: it is no class, or there is no source of it.
     """
+    if not isinstance(original, type):
+        raise TypeError(f"original: expected a class, got {original!r}")
     shapes = [shape(_syntax(_original(original, method))) for method in ("__init__", "forward")]
     return hashlib.sha256("\n".join(shapes).encode()).hexdigest()
 

@@ -120,11 +120,17 @@ def _loaded(name: str, text: str) -> ModuleType:
     loader = _TextLoader(f"{PREFIX}/{name.replace('.', '/')}.py", text)
     spec = spec_from_loader(f"{PREFIX}.{name}", loader)
     assert spec is not None
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    sys.modules[spec.name] = module
-    # What was shown for this name until now is another text.
+    module, before = module_from_spec(spec), sys.modules.get(spec.name)
+    # What was shown for this name until now is another text, and decorators may ask for this one while it runs.
     linecache.cache.pop(loader.file, None)
+    sys.modules[spec.name] = module
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(spec.name)
+        if before is not None:
+            sys.modules[spec.name] = before
+        raise
     return module
 
 

@@ -87,6 +87,10 @@ def test_fusegen_0_switches_it_off(folder: Path) -> None:
     assert run([*FUSEGEN, "run", "--", "look.py"], folder, FUSEGEN="0") == "[[], false, []]\n"
 
 
+def test_anything_else_switches_it_on(folder: Path) -> None:
+    assert run([*FUSEGEN, "run", "--", "look.py"], folder, FUSEGEN="yes") == "[[], true, []]\n"
+
+
 def test_fusegen_1_alone_changes_nothing(folder: Path) -> None:
     assert run([sys.executable, "look.py"], folder, FUSEGEN="1") == "[[], false, []]\n"
 

@@ -69,15 +69,15 @@ def emitted(root: Path, layout: str) -> Emission:
     return emit(open_source(str(root)), "1.2.3", jobs=1, layout=layout)
 
 
-def applied(root: Path, emission: Emission, *options: str) -> None:
-    """Runs `git apply` in the package folder, as a user would."""
+def applied(root: Path, emission: Emission, *options: str, within: Path | None = None) -> None:
+    """Runs `git apply` in the package folder, or in a checkout that it is in, as a user would."""
     out = root.parents[1] / "patches"
     for path, text in emission.files.items():
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         (out / path).write_bytes(text.encode())
     patches = sorted(map(str, out.glob("*/*.patch")))
     assert patches
-    subprocess.run(["git", "apply", "--whitespace=error-all", *options, *patches], cwd=root, check=True)
+    subprocess.run(["git", "apply", "--whitespace=error-all", *options, *patches], cwd=within or root, check=True)
 
 
 # -- full --------------------------------------------------------------------------------------------------------
@@ -157,6 +157,17 @@ def test_git_applies_a_patch_and_takes_it_back(whole: Callable[..., Path], conte
     compile(patched, PLACE, "exec")
     applied(root, emission, "-R", "--whitespace=nowarn")
     assert (root / PLACE).read_bytes() == content
+
+
+@needs_git
+def test_patches_apply_in_a_checkout(whole: Callable[..., Path]) -> None:
+    """The package is a folder of a repository, as in one of transformers; git counts from its root."""
+    root = whole(WHOLE)
+    emission = emitted(root, PATCH)
+    checkout = root.parents[1]
+    subprocess.run(["git", "init", "--quiet"], cwd=checkout, check=True)
+    applied(root, emission, f"--directory={root.relative_to(checkout)}", within=checkout)
+    assert "fusible(self" in (root / PLACE).read_text()
 
 
 @needs_git

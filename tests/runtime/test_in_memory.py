@@ -69,6 +69,12 @@ def test_the_generated_text_is_what_people_see():
     assert module.__loader__.get_code(module.__name__).co_filename == module.__file__
 
 
+def test_decorators_may_read_the_source_while_the_module_runs():
+    """`add_start_docstrings_to_model_forward` does, in this model and in much remote code."""
+    kosmos = pytest.importorskip("transformers.models.kosmos2_5.modeling_kosmos2_5")
+    assert [body.class_name for body in in_memory.generated(kosmos).bodies] == ["Kosmos2_5TextForCausalLM"]
+
+
 def test_it_is_the_text_that_emit_writes():
     from fusegen import generated
 
