@@ -159,7 +159,7 @@ def _with(report: FileReport, failure: Failure) -> FileReport:
 class FileEmitter:
     """What `emit` does with one modeling file, in whatever process: `FileEmitter("1.0")(source, path, mapping)`.
 
-    `version` is fusegen's own; `mapping` is that of `loss_mapping`.
+    `version` is fusegen's own; `mapping` is `names` of `loss_mapping`.
     """
 
     version: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.members import Criterion, Plain, Scope
@@ -54,37 +55,38 @@ class OtherLoss:
     what: str
 
 
-def loss_mapping(source: bytes | None) -> dict[str, str]:
-    """`LOSS_MAPPING` of a tree's loss/loss_utils.py as names; the default where it cannot be read."""
-    try:
-        return _written_mapping(source)
-    except (SyntaxError, ValueError):
-        return dict(DEFAULT_MAPPING)
+@dataclass(frozen=True, slots=True)
+class LossMapping:
+    """The names of the stock losses by kind of class, and where (a line, or 0) and why these are the default ones."""
+
+    names: dict[str, str]
+    line: int = 0
+    problem: str = ""
 
 
-def mapping_problem(source: bytes | None) -> tuple[int, str] | None:
-    """The line and why `loss_mapping` takes the default for a loss_utils.py; None if it does not, or there is none."""
-    try:
-        _written_mapping(source)
-    except SyntaxError as error:
-        return error.lineno or 0, f"not Python: {error.msg}"
-    except ValueError as error:
-        return 0, str(error)
-    return None
-
-
-def _written_mapping(source: bytes | None) -> dict[str, str]:
+@cache
+def loss_mapping(source: bytes | None) -> LossMapping:
+    """`LOSS_MAPPING` of a tree's loss/loss_utils.py; the default, with the reason, where it cannot be read."""
     if source is None:
-        return dict(DEFAULT_MAPPING)
-    for node in ast.parse(source).body:
+        return LossMapping(DEFAULT_MAPPING)
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        return LossMapping(DEFAULT_MAPPING, error.lineno or 0, f"not Python: {error.msg}")
+    except ValueError as error:
+        return LossMapping(DEFAULT_MAPPING, 0, str(error))
+    for node in tree.body:
         match node:
             case ast.Assign(targets=[ast.Name(id="LOSS_MAPPING")], value=ast.Dict(keys=keys, values=values)):
-                return {
-                    key.value: ast.unparse(value)
-                    for key, value in zip(keys, values, strict=True)
-                    if isinstance(key, ast.Constant) and isinstance(key.value, str)
-                }
-    raise ValueError("it does not write LOSS_MAPPING as one dict")
+                pairs = zip(keys, values, strict=True)
+                return LossMapping(
+                    {
+                        key.value: ast.unparse(value)
+                        for key, value in pairs
+                        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+                    }
+                )
+    return LossMapping(DEFAULT_MAPPING, 0, "it does not write LOSS_MAPPING as one dict")
 
 
 class LossReader:

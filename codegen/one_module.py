@@ -48,7 +48,9 @@ def emit_module(
     """
     package, inside = name.split(".", 1) if "." in name else ("", name)
     path = f"{inside.replace('.', '/')}.py"
-    outcome = FileEmitter(version)(_OneFile(package, source_version, path, content), path, loss_mapping(loss_utils))
+    outcome = FileEmitter(version)(
+        _OneFile(package, source_version, path, content), path, loss_mapping(loss_utils).names
+    )
     places = {site.id: site for site in outcome.report.sites}
     not_emitted = [
         Unmatched(places[each.site].class_name, places[each.site].method, each.code, not_emitted_entry(each)["reason"])

@@ -21,7 +21,7 @@ from fusegen.codegen.decoding import decode
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions import linear_cross_entropy
 from fusegen.codegen.index import FileIndex, FunctionBlock
-from fusegen.codegen.losses import LossReader, loss_mapping, mapping_problem
+from fusegen.codegen.losses import LossReader, loss_mapping
 from fusegen.codegen.members import Scope
 from fusegen.codegen.records import MATCH, Aside, Failure, FileReport, ScanReport, Site
 
@@ -64,10 +64,10 @@ def scan(
 def report_on(source: Source, files: tuple[FileReport, ...], *, whole: bool) -> ScanReport:
     """The report on a tree of which `files` were read: with what keeps others from being found, if that was `whole`."""
     lost = source.problems() if whole else ()
-    found = mapping_problem(source.read(_LOSS_UTILS))
-    if found is not None:
-        line, why = found
-        lost += (Failure(_LOSS_UTILS, line, f"{why}; `self.loss_function` is read as in transformers 4.56"),)
+    mapping = loss_mapping(source.read(_LOSS_UTILS))
+    if mapping.problem:
+        why = f"{mapping.problem}; `self.loss_function` is read as in transformers 4.56"
+        lost += (Failure(_LOSS_UTILS, mapping.line, why),)
     files += tuple(FileReport(problem.file, failures=(problem,)) for problem in lost)
     return ScanReport(source.package, source.version, files, complete=whole)
 
@@ -96,10 +96,10 @@ def read_all(
 ) -> tuple[Result, ...]:
     """`read(source, path, mapping)` for every modeling file, in path order; arguments as for `scan`.
 
-    `mapping` is that of `loss_mapping`. A result with a failure is not kept in the cache.
+    `mapping` is `names` of `loss_mapping`. A result with a failure is not kept in the cache.
     """
     paths = [path for path in source.paths() if not models or path.split("/")[1] in models]
-    mapping = loss_mapping(source.read(_LOSS_UTILS))
+    mapping = loss_mapping(source.read(_LOSS_UTILS)).names
     found: dict[str, Result] = {}
     digests: dict[str, str] = {}
     if cache is not None:

@@ -32,7 +32,6 @@ KNOWN = {
     "ForCausalLMLoss": {"6f623b08eedab1f59df43b2fa3a41f4969a4866606f0b2c7cc60ab9b41f399d5"},
     "ForMaskedLMLoss": {"24d754fb576c9a3c4566198ddb92262ef08cb9a2ed92998d9fdcedea9e2be95c"},
 }
-_DEFAULTS = {INNER: (None, -100), "ForCausalLMLoss": (None, -100, None), "ForMaskedLMLoss": (None, -100)}
 _ANNOTATIONS = ("annotation", "returns")
 _vetted: dict[FunctionType, tuple[CodeType, bool]] = {}
 
@@ -43,8 +42,13 @@ def is_known(name: str, function: Any) -> bool:
         return False
     code, known = _vetted.get(function, (None, False))
     if code is not function.__code__:
-        as_written = function.__defaults__ == _DEFAULTS.get(name) and function.__globals__.get("nn") is torch.nn
-        known = as_written and _is_known_text(name, _loaded_text()) and is_as_written(function, MODULE)
+        definition = _known_definition(name, _loaded_text())
+        known = (
+            definition is not None
+            and function.__defaults__ == tuple(map(ast.literal_eval, definition.args.defaults))
+            and function.__globals__.get("nn") is torch.nn
+            and is_as_written(function, MODULE)
+        )
         _vetted[function] = function.__code__, known
     return known
 
@@ -58,7 +62,7 @@ def unknown_losses() -> list[Refused]:
         unknown = [name for name in KNOWN if not is_known(name, getattr(module, name, None))]
     else:
         text = installed_source()
-        unknown = [name for name in KNOWN if not _is_known_text(name, text)]
+        unknown = [name for name in KNOWN if _known_definition(name, text) is None]
     return [refused(f"{MODULE}.{name}", LOSS_BODY) for name in unknown]
 
 
@@ -76,14 +80,14 @@ def _loaded_text() -> str | None:
         return None
 
 
-def _is_known_text(name: str, text: str | bytes | None) -> bool:
-    """Whether a text defines a function once, as it is known."""
+def _known_definition(name: str, text: str | bytes | None) -> ast.FunctionDef | None:
+    """A function as a text defines it, if that is once and as it is known."""
     try:
         tree = parsed(text or "")
     except (SyntaxError, ValueError):
-        return False
+        return None
     found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name]
-    return len(found) == 1 and _sha256(found[0]) in KNOWN.get(name, ())
+    return found[0] if len(found) == 1 and _sha256(found[0]) in KNOWN.get(name, ()) else None
 
 
 def _sha256(node: ast.FunctionDef) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from fusegen.kernels.linear_cross_entropy import hopper
+from fusegen.kernels.linear_cross_entropy.problem import have_aligned_rows
 
 SCALE_COLUMNS = 256
 """Columns of the head's gradient that share one scale in `add_product`."""
@@ -63,9 +64,8 @@ TILE = {"BLOCK_V": 128, "BLOCK_H": SCALE_COLUMNS, "BLOCK_T": 64, "GROUP": 8, "nu
 
 
 def can_add_product(hidden: Tensor, weight: Tensor) -> bool:
-    """Whether `add_product` takes these dtypes and alignments (rows of 16 bytes)."""
-    aligned = hidden.shape[1] % 8 == 0 and hidden.data_ptr() % 16 == 0
-    return hidden.dtype == weight.dtype and hidden.element_size() == 2 and aligned
+    """Whether `add_product` takes these dtypes and alignments."""
+    return have_aligned_rows(hidden) and hidden.dtype == weight.dtype
 
 
 def add_product(gradient: Tensor, hidden: Tensor, out: Tensor, scales: Tensor, *, first: bool, last: bool) -> None:
@@ -80,7 +80,7 @@ def add_product(gradient: Tensor, hidden: Tensor, out: Tensor, scales: Tensor, *
     tokens, hidden_size = hidden.shape
     vocabulary = out.shape[0]
     special = hopper.kernels(out.device)
-    if special and special.takes(gradient, hidden, out) and hidden_size % 32 == 0:
+    if special and special.can_add_product(gradient, hidden, out):
         special.add_product(gradient, hidden, out, scales, first=first, last=last)
         return
     block_t, block_v, block_h = TILE["BLOCK_T"], TILE["BLOCK_V"], TILE["BLOCK_H"]

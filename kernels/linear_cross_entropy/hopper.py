@@ -20,8 +20,8 @@ def kernels(device: torch.device) -> ModuleType | None:
     """The kernels of `hopper_product.py`, or None where `device` is no Hopper GPU or Triton has another release."""
     if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) != (9, 0):
         return None
-    first, last = COMPILED_WITH
-    if not first <= release() <= last:
+    if not compiles():
+        first, last = COMPILED_WITH
         _log.info("Triton %s: the kernels for Hopper GPUs are for %d.%d to %d.%d", triton.__version__, *first, *last)
         return None
     from fusegen.kernels.linear_cross_entropy import hopper_product
@@ -29,7 +29,8 @@ def kernels(device: torch.device) -> ModuleType | None:
     return hopper_product
 
 
-def release() -> tuple[int, int]:
-    """Of Triton: major and minor."""
+def compiles() -> bool:
+    """Whether this release of Triton is one that compiles them."""
     major, minor = triton.__version__.split(".")[:2]
-    return int(major), int(minor)
+    first, last = COMPILED_WITH
+    return first <= (int(major), int(minor)) <= last

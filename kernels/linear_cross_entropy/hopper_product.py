@@ -28,11 +28,14 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from fusegen.kernels.linear_cross_entropy.exact_product import SCALE_COLUMNS
+from fusegen.kernels.linear_cross_entropy.problem import have_aligned_rows
+
 _copy = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 """Renamed in Triton 3.9."""
 
-COLUMNS = 256
-"""Columns of a tile: a row's statistics, and the scales of `add_product`, are one for as many."""
+COLUMNS = SCALE_COLUMNS
+"""Of a tile: a row's statistics, as the scales of `add_product`, are one for as many columns."""
 
 WARPGROUPS = gl.constexpr(3)
 ROWS = gl.constexpr(64)
@@ -52,16 +55,9 @@ INTEGER = gl.constexpr(8388608.0 + 32768.0)
 """A float32 between 2^23 and 2^23 + 2^16 holds an integer of 16 bits in the low bits of its mantissa."""
 
 
-def takes(*operands: Tensor) -> bool:
-    """Whether operands have one dtype of 16 bits, and rows that start at multiples of 16 bytes."""
-    return all(
-        each.dtype == operands[0].dtype
-        and each.element_size() == 2
-        and each.stride(1) == 1
-        and each.stride(0) % 8 == 0
-        and each.data_ptr() % 16 == 0
-        for each in operands
-    )
+def can_add_product(gradient: Tensor, hidden: Tensor, out: Tensor) -> bool:
+    """Whether `add_product` takes these operands: between the calls, 32 columns of `out` are held together."""
+    return have_aligned_rows(gradient, hidden, out) and out.shape[1] % 32 == 0
 
 
 @gluon.jit
@@ -148,6 +144,7 @@ def _pass_over(barriers, step, sizes):
 
 @gluon.jit
 def _buffers(left, right):
+    # Gluon has no starred elements.
     lefts = gl.allocate_shared_memory(left.dtype, [STAGES * WARPGROUPS] + left.block_type.shape, left.layout)  # noqa: RUF005
     rights = gl.allocate_shared_memory(right.dtype, [STAGES] + right.block_type.shape, right.layout)  # noqa: RUF005
     return lefts, rights
@@ -381,7 +378,7 @@ def multiply_statistics(
     """Statistics of what the loss makes of `hidden @ weight.T`, the z of `softmax_kernel.py`, in float32.
 
     Args:
-        hidden: `(rows, H)`, weight: `(V, H)`, as `takes` asks.
+        hidden: `(rows, H)`, weight: `(V, H)`, with aligned rows (`have_aligned_rows`).
         statistics: `(rows, 2, blocks)` float32, contiguous: over each block of COLUMNS columns the maximum of z, and
             the sum of exp(z - maximum).
     """
@@ -397,7 +394,7 @@ def multiply_statistics(
 
 
 def add_product(gradient: Tensor, hidden: Tensor, out: Tensor, scales: Tensor, *, first: bool, last: bool) -> None:
-    """`exact_product.add_product`: gradient and hidden as `takes` asks, the width of `out` a multiple of 32."""
+    """`exact_product.add_product`, for what `can_add_product` takes."""
     tokens, vocabulary, hidden_size = len(hidden), *out.shape
     _add_product[(_programs(out.device),)](
         _descriptor(gradient, [DEPTH.value, ROWS.value]), _descriptor(hidden, [DEPTH.value, WIDTH.value]),

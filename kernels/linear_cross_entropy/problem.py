@@ -124,6 +124,18 @@ class FusedRows(Protocol):
     ) -> Rows: ...
 
 
+def have_aligned_rows(*operands: Tensor) -> bool:
+    """Whether matrices have one dtype of 16 bits and rows at multiples of 16 bytes: what tensor descriptors take."""
+    return all(
+        each.dtype == operands[0].dtype
+        and each.element_size() == 2
+        and each.stride(1) == 1
+        and each.stride(0) % 8 == 0
+        and each.data_ptr() % 16 == 0
+        for each in operands
+    )
+
+
 def padded_columns(columns: int) -> int:
     """Columns of a buffer of logits: each row starts at a multiple of 16, as wide loads and matrix units ask."""
     return -(-columns // 16) * 16

@@ -18,12 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from fusegen.kernels.linear_cross_entropy import exact_product, hopper, softmax_kernel
-from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, RowWeights, Want, padded_columns
+from fusegen.kernels.linear_cross_entropy.problem import (
+    Need,
+    RowLoss,
+    Rows,
+    RowWeights,
+    Want,
+    have_aligned_rows,
+    padded_columns,
+)
 from fusegen.kernels.linear_cross_entropy.selection import Selection
 from fusegen.kernels.linear_cross_entropy.softmax_kernel import Flags
 
@@ -107,8 +116,9 @@ def fused_rows(
     work = _Work(chosen, weight, bias, row, class_weight, row_weights, need, want)
     low = exact and need.weight and weight.element_size() < 4
     packed = low and weight.is_cuda and exact_product.can_add_product(chosen.every_hidden, weight)
-    if work.can_have_losses_alone:
-        _losses_alone(work, budget)
+    special = work.kernels_without_logits
+    if special is not None:
+        _losses_alone(work, special, budget)
         return work.finished()
 
     def schedule_for(n_rows: int) -> Schedule:
@@ -179,12 +189,13 @@ class _Work:
         self.grad_bias = torch.zeros(len(weight), dtype=torch.float32, device=device) if need.bias else None
 
     @property
-    def can_have_losses_alone(self) -> bool:
-        """Whether what is asked for follows from the maximum and the sum of exponentials of each row."""
-        special = hopper.kernels(self.weight.device)
+    def kernels_without_logits(self) -> ModuleType | None:
+        """Those for losses that follow from each row's maximum and sum of exponentials; None for all other work."""
         more = self.row.label_smoothing or self.want.entropy or self.want.top1 or self.gradients
         enough = self.chosen.total * len(self.weight) >= FEWEST_LOGITS
-        return enough and not more and special is not None and special.takes(self.chosen.every_hidden, self.weight)
+        if more or not enough or not have_aligned_rows(self.chosen.every_hidden, self.weight):
+            return None
+        return hopper.kernels(self.weight.device)
 
     def softmax(
         self, logits: Tensor | None, rows: slice, flags: Flags, first_column: int = 0, statistics: Tensor | None = None
@@ -329,10 +340,9 @@ def _vocabulary_slabs(work: _Work, schedule: Schedule) -> None:
         work.put_grad_hidden(everything, total)
 
 
-def _losses_alone(work: _Work, budget: int) -> None:
+def _losses_alone(work: _Work, special: ModuleType, budget: int) -> None:
     """No logits at all: the product keeps statistics of its rows, and the labels' logits are computed once more."""
-    chosen, weight, special = work.chosen, work.weight, hopper.kernels(work.weight.device)
-    assert special is not None
+    chosen, weight = work.chosen, work.weight
     fitting = max(OPENING_TOKENS, budget // special.statistics_bytes(weight))
     statistics = special.empty_statistics(min(chosen.total, fitting), weight)
     label_logit = work.outputs["label_logit"] = torch.empty_like(work.labels, dtype=torch.float32)
