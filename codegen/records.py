@@ -196,6 +196,12 @@ class ScanReport:
         return any(failure.file == "models" for failure in self.failures)
 
     @property
+    def unknown_folders(self) -> tuple[str, ...]:
+        """The folders of models, and links to some, of whose models nothing is known."""
+        files = dict.fromkeys(failure.file for failure in self.failures)
+        return tuple(file for file in files if file.startswith("models/") and not file.endswith(".py"))
+
+    @property
     def models(self) -> frozenset[str]:
         """The model folders with a file in it; a folder or a link that could not be read is in `files`, and is none."""
         return frozenset(
