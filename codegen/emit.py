@@ -14,6 +14,7 @@ from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.layouts import CLASS, FULL, PATCH, generated_path
 from fusegen.codegen.manifest import MANIFEST, class_entries, manifest_text
 from fusegen.codegen.package import REPORT, package_files, page
+from fusegen.codegen.paths import why_not_placed
 from fusegen.codegen.pipeline import bug, read_all, read_path, report_on
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.records import Failure, FileReport, ScanReport, Site, file_report_from_json
@@ -168,9 +169,13 @@ class FileEmitter:
 
     def __call__(self, source: Readable, path: str, mapping: dict[str, str]) -> FileOutcome:
         report, matches, index, content = read_path(source, path, mapping)
+        misplaced = why_not_placed(self.layout, source.package, path)
         planned: list[tuple[Plan, FunctionBlock]] = []
         refused: list[NotEmitted] = []
         for site, analysis in matches:
+            if misplaced:
+                refused.append(NotEmitted(site.id, "FG604", misplaced, site.line))
+                continue
             try:
                 outcome = plan(site, analysis)
             except Exception:

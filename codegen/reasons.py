@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """`summary` is the one line of the report; `why` says what could go wrong; `remedy` what would make it fusible."""
-
-    code: str
-    name: str
-    summary: str
-    why: str
-    example: str
-    remedy: str
-
+from fusegen.contract.reasons import Reason
 
 _ALL = (
     Reason(
