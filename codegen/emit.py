@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fusegen.codegen.index import FileIndex, FunctionBlock
+from fusegen.codegen.isolation import bug, spoilt_report, without_spoilers
 from fusegen.codegen.layouts import CLASS, FULL, PATCH, generated_path
 from fusegen.codegen.manifest import MANIFEST, class_entries, manifest_text
 from fusegen.codegen.package import REPORT, package_files, page
 from fusegen.codegen.paths import why_not_placed
-from fusegen.codegen.pipeline import bug, read_all, read_path, report_on
+from fusegen.codegen.pipeline import read_all, read_path, report_on
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.records import Failure, FileReport, ScanReport, Site, file_report_from_json
 from fusegen.codegen.selection import Selection
@@ -126,7 +127,25 @@ def emit(
     outcomes = read_all(read, source, jobs=jobs, cache=cache, progress=progress, models=models)
     selection.check(_report(source, outcomes, whole=not models))
     outcomes = tuple(_narrowed(outcome, selection) for outcome in outcomes)
-    report = _report(source, outcomes, whole=not models)
+
+    def made(outcomes: tuple[FileOutcome, ...]) -> Emission:
+        return _emission(source, version, outcomes, layout, selection, earlier, whole=not models)
+
+    return without_spoilers(made, outcomes, _spoilt)[0]
+
+
+def _emission(
+    source: Source,
+    version: str,
+    outcomes: tuple[FileOutcome, ...],
+    layout: str,
+    selection: Selection,
+    earlier: dict[str, Any] | None,
+    *,
+    whole: bool,
+) -> Emission:
+    """All files of the tree that `outcomes` make."""
+    report = _report(source, outcomes, whole=whole)
     report = replace(report, complete=report.complete and not selection)
     not_emitted = tuple(each for outcome in outcomes for each in outcome.not_emitted)
     files = {generated_path(layout, each.path): each.text for each in outcomes if each.text is not None}
@@ -136,6 +155,10 @@ def emit(
     files[MANIFEST] = manifest_text(report, version, layout, classes, not_emitted, files)
     emitted = tuple(site for outcome in outcomes for site in outcome.sites)
     return Emission(dict(sorted(files.items())), report, emitted, not_emitted)
+
+
+def _spoilt(outcome: FileOutcome, failure: Failure) -> FileOutcome:
+    return FileOutcome(spoilt_report(outcome.report, failure), outcome.sha256)
 
 
 def _report(source: Source, outcomes: tuple[FileOutcome, ...], *, whole: bool) -> ScanReport:
@@ -216,3 +239,5 @@ class FileEmitter:
             return text
         except (SpliceError, SyntaxError) as error:
             return Failure(path, 0, f"the generated module is wrong: {error}", internal=True)
+        except Exception:
+            return bug(path, 0, "the generated module cannot be written")
