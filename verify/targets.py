@@ -12,6 +12,8 @@ from typing import Any
 
 from fusegen.codegen.selection import close_names
 
+Chain = tuple[Mapping[str, str], ...]
+
 MANIFEST = "manifest.json"
 FIELD = "verified"
 
@@ -37,7 +39,7 @@ class Target:
     module: str | None = None
     method: str = "forward"
     head: str | None = None
-    chain: tuple[Mapping[str, str], ...] = ()
+    chain: Chain = ()
     emitted: bool = True
     verified_for: str | None = None
     subject: str = ""
