@@ -74,8 +74,9 @@ def command(
     """
     from fusegen.cli.guard import Guard
     from fusegen.cli.reading import note_left_out, opened, parsed_terms, report_failures
-    from fusegen.cli.terminal import Refused, note, start_logging, write_result
+    from fusegen.cli.terminal import Refused, note, start_logging, write_diff, write_result
     from fusegen.codegen.selection import Selection, UnknownTerm
+    from fusegen.codegen.visible import visible
     from fusegen.codegen.writer import WriteError, assert_apart, differences
 
     verbosity = -1 if quiet else verbose
@@ -97,14 +98,14 @@ def command(
         guard = Guard(emission, out, force)
         changes = guard.compared() if check or diff else guard.written()
         if diff:
-            write_result(differences(out, emission.files, changes), None)
+            write_diff(differences(out, emission.files, changes))
     except UnknownTerm as error:
         raise click.BadParameter(str(error), param_hint="--select or --ignore") from error
     except (WriteError, OSError) as error:
         raise Refused(str(error)) from error
     written = not (check or diff)
     lines = [*_summary(emission, changes, out, verbosity, written=written), *guard.summary(written=written)]
-    summary = "".join(f"{line}\n" for line in lines)
+    summary = "".join(f"{visible(line)}\n" for line in lines)
     if diff:
         click.echo(summary, nl=False, err=True)
     else:

@@ -159,7 +159,8 @@ class Failure:
 class FileReport:
     """What one modeling file yields.
 
-    `mentions_labels`: the file speaks of labels or a loss at all. `classes` are all that its text defines.
+    `mentions_labels`: the file speaks of labels or a loss at all. `classes` are all that its text defines. `hidden`
+    counts the sites that are left out of the report.
     """
 
     path: str
@@ -168,6 +169,7 @@ class FileReport:
     failures: tuple[Failure, ...] = ()
     mentions_labels: bool = False
     classes: tuple[str, ...] = ()
+    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,11 @@ class ScanReport:
     @property
     def sites(self) -> tuple[Site, ...]:
         return tuple(site for file in self.files for site in file.sites)
+
+    @property
+    def hidden(self) -> int:
+        """How many sites are left out."""
+        return sum(file.hidden for file in self.files)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
