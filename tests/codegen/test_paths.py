@@ -122,6 +122,14 @@ def test_a_link_elsewhere_in_an_sdist_does_not_matter(tree: Path, tmp_path: Path
     assert open_source(str(sdist(tmp_path, [(link, b""), *inside]))).paths() == open_source(str(tree)).paths()
 
 
+def test_a_header_that_unpacks_to_too_much_is_refused(tree: Path, tmp_path: Path) -> None:
+    """Comments of any length stand before a member, which tarfile reads whole: 64 MB of them are 64 kB here."""
+    llama = tarfile.TarInfo(f"{MODELS}/llama/modeling_llama.py")
+    llama.pax_headers = {"comment": "0" * (64 * 2**20)}
+    with pytest.raises(SourceError, match="a header in it is longer than a source file may be"):
+        open_source(str(sdist(tmp_path, [(llama, b""), *members(tree).items()])))
+
+
 # -- the writer ------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +188,15 @@ def test_what_is_removed_is_not_looked_for_behind_a_link(
 def test_a_manifest_that_names_files_elsewhere_is_refused(path: str, tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps({"files": {path: "0"}, "classes": []}))
     with pytest.raises(WriteError, match="names files outside of its folder"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"files": {}, "classes": ["a"]}', '{"files": {}, "classes": {"a": 1}}', "[" * 100_000]
+)
+def test_a_manifest_of_another_shape_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(WriteError, match="not a manifest of fusegen"):
         read_manifest(tmp_path)
 
 
