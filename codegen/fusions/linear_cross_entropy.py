@@ -48,6 +48,7 @@ from fusegen.codegen.vocabulary import (
     own_width,
     spelled_width,
 )
+from fusegen.codegen.what_runs import replaced
 
 _LOSS_NAMES = re.compile(r"\bself\.loss_function$|CrossEntropyLoss$|\bcross_entropy$")
 
@@ -215,7 +216,7 @@ def _verdict(
     chains = [each.chain for each in found if isinstance(each.chain, Chain)]
     given = {test for each in found for test in _assumed(each.record.path)}
     uses = find_uses(walked, chains, {each.record.call for each in found}, given, reading) if chains else Uses()
-    refusal = _first_refusal(found, refusals, uses) or _overwritten(found, walked)
+    refusal = _first_refusal(found, refusals, uses) or _overwritten(found, walked) or replaced(block, reading.scope)
     first = next((each.record.call for each in found if isinstance(each.chain, Chain)), None)
     call = first or (found[0].record.call if found else refusals[0][0].call)
     guards = [*dict.fromkeys([*(guard for each in found for guard in guards_of(each, reading)), *uses.guards])]
