@@ -42,6 +42,7 @@ from fusegen.codegen.statements import (
     share_a_line,
     stores_on_an_object,
 )
+from fusegen.codegen.surroundings import surrounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ def plan(site: Site, analysis: Analysis) -> Plan | PlanRefusal:
     """The edits for a matched site, or why they are not made."""
     if share_a_line(analysis.block.node.body):
         return PlanRefusal("FG601", "several statements stand on one line", site.line)
+    if (around := surrounding(analysis)) is not None:
+        return around
     groups: dict[object, list[VocabularyCall]] = {}
     for found, described in zip(analysis.found, site.losses, strict=True):
         assert isinstance(found.chain, Chain)

@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fusegen.codegen.bindings import Trace
+from fusegen.codegen.decorators import unknown_decorator
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.members import InFile, Linear, Plain, Scope, Tensor, is_config
 from fusegen.codegen.trace import trace
@@ -236,7 +236,7 @@ class Reading:
         """Parameters to values; None if the call does not show which argument goes where."""
         arguments = function.args
         names = [argument.arg for argument in [*arguments.posonlyargs, *arguments.args]]
-        if not all(_is_harmless(decorator) for decorator in function.decorator_list) or any(
+        if unknown_decorator(function.decorator_list, self.scope) is not None or any(
             isinstance(argument, Starred) for argument in call.args
         ):
             return None
@@ -267,18 +267,6 @@ class Reading:
             if extra is not None:
                 bound[extra.arg] = Opaque("further arguments", next(self.scope.stamps))
         return bound
-
-
-_HARMLESS_DECORATORS = re.compile(
-    r"torch\.jit\.\w+|torch\.compile|torch\.compiler\.\w+|can_return_tuple|auto_docstring|deprecate_kwarg"
-    r"|(add|replace)_\w*docstrings\w*|override|typing\.override"
-)
-
-
-def _is_harmless(decorator: ast.expr) -> bool:
-    """Whether a decorator leaves what a function computes, and its gradient, as they are."""
-    function = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return _HARMLESS_DECORATORS.fullmatch(ast.unparse(function)) is not None
 
 
 def _is_spread(call: Call) -> bool:

@@ -49,6 +49,7 @@ from fusegen.codegen.vocabulary import (
     own_width,
     spelled_width,
 )
+from fusegen.codegen.what_runs import replaced
 
 _LOSS_NAMES = re.compile(r"\bself\.loss_function$|CrossEntropyLoss$|\bcross_entropy$")
 
@@ -220,6 +221,7 @@ def _verdict(
         _first_refusal(found, refusals, uses)
         or _overwritten(found, walked)
         or next((apart for each in found if (apart := taken_apart(each.loss, walked, block.node, reading))), None)
+        or replaced(block, reading.scope)
     )
     first = next((each.record.call for each in found if isinstance(each.chain, Chain)), None)
     call = first or (found[0].record.call if found else refusals[0][0].call)
