@@ -27,9 +27,10 @@ from fusegen.codegen.pipeline import read_file
 from fusegen.codegen.records import Site
 
 # equal: it ran fused and did the same. unfused: a guard refused each call. refused: no function was generated.
-# wrong: fused, and something else came out. crash: fusegen failed, or only the fused function raises.
+# wrong: fused, and something else came out. silent: only the original raises. crash: only the fused function raises,
+# or fusegen failed.
 # bad: not of fusegen: a rewrite that should have kept the numbers did not.
-GOOD, WRONG = ("equal", "unfused", "refused"), ("wrong", "crash", "bad")
+GOOD, WRONG = ("equal", "unfused", "refused"), ("wrong", "silent", "crash", "bad")
 _TRIES = 40
 
 
@@ -214,8 +215,8 @@ def _judged(found: Base, stock_world: World, text: str, settings: list[Setting],
     for setting, one, two in zip(settings, stock, fused, strict=True):
         other = difference(one, two)
         if other is not None:
-            only = two.raised and not one.raised
-            return "crash" if only else "wrong", f"{other}; config {setting.config}, {sorted(setting.arguments)}, {two.outcomes}"
+            verdict = "silent" if one.raised else "crash" if two.raised else "wrong"
+            return verdict, f"{other}; config {setting.config}, {sorted(setting.arguments)}, {two.outcomes}"
     if keep:
         site = next(each for each in generated.sites if each.class_name == owner)
         if [step.op for step in site.losses[0].chain] != [step.op for step in found.site.losses[0].chain]:
