@@ -17,30 +17,14 @@ import torch
 
 pytest.importorskip("transformers", reason="needs transformers (the extra `runtime`)")
 
-from stubs import BATCH, LENGTH, VOCABULARY, Ran, Setting, World, difference, emission, fused_methods, labels, load, run
+from sources import COUNTED, GIVEN, MASK
+from stubs import Ran, Setting, World, difference, emission, fused_methods, labels, load, run
 
 BEFORE = Path(__file__).parents[1] / "cases" / "linear_cross_entropy"
 AFTER = BEFORE.with_name("linear_cross_entropy_after")
 EMITTED = sorted(
     path.stem for path in AFTER.glob("*.py") if "if fusible(" in (text := path.read_text()) or "and fusible(" in text
 )
-
-_MASK = torch.tensor([[True, False] * 3, [False, True] * 3])
-_COUNTED = labels().clamp(min=0)
-# What a case needs to run at all, where its names do not say it.
-GIVEN: dict[str, Setting] = {
-    "boolean_rows": Setting(arguments={"bool_masked_pos": _MASK, "labels": labels()[_MASK]}),
-    "losses_in_two_branches": Setting(arguments={"pair_labels": torch.tensor([0, 1])}),
-    "run_inside_an_if": Setting(
-        {"adaptive": False, "vocab_size": VOCABULARY}, {"x": torch.randn(BATCH, LENGTH, 8), "y": _COUNTED}
-    ),
-    "criterion_in_one_line": Setting(arguments={"labels": _COUNTED}),
-    "functional_cross_entropy": Setting(arguments={"labels": _COUNTED}),
-    "rows_chosen_in_branches": Setting({"image_tokens": 0}),
-    "tuple_filtered": Setting(arguments={"return_dict": True}),
-    "slice_width_guarded": Setting({"kept": VOCABULARY}),
-    "z_loss_under_config": Setting({"z_loss_coefficient": 0}),
-}
 
 
 class _Twice(torch.nn.CrossEntropyLoss):
@@ -71,9 +55,9 @@ def settings(case: str, first: Ran) -> Iterator[Setting]:
         if isinstance(given.arguments.get(name), torch.Tensor) or name in ("self", "kwargs", "input_ids"):
             continue
         if "labels" in name:
-            yield from (replaced(given, arguments={name: value}) for value in (_COUNTED, None))
+            yield from (replaced(given, arguments={name: value}) for value in (COUNTED, None))
         else:
-            values = (_MASK.long(),) if name == "attention_mask" else _FLAGS
+            values = (MASK.long(),) if name == "attention_mask" else _FLAGS
             yield from (replaced(given, arguments={name: value}) for value in values)
     if "kwargs" in first.parameters:
         yield replaced(given, arguments={"num_items_in_batch": 5, "softcap": 1.0, "ignore_index": 3})

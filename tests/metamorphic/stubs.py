@@ -22,6 +22,8 @@ import symtable
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -32,6 +34,8 @@ from transformers.loss import loss_utils
 from fusegen import coverage
 from fusegen.codegen.one_module import ModuleEmission, emit_module
 from fusegen.runtime import guards, in_memory
+from fusegen.runtime import outcomes as made_of
+from fusegen.runtime.swaps import swaps
 
 PACKAGE = "stub_world"
 BATCH, LENGTH, WIDTH, VOCABULARY = 2, 6, 8, 11
@@ -144,7 +148,7 @@ class Body(_Found):
         self.config = next((each for each in (*args, *kwargs.values()) if isinstance(each, Config)), None) or Config()
         self.states = nn.Parameter(torch.randn(BATCH, LENGTH, WIDTH))
         self.weight = nn.Parameter(torch.randn(WIDTH))
-        self.embed_tokens = nn.Embedding(VOCABULARY, WIDTH)
+        self.embed_tokens = self.shared = nn.Embedding(VOCABULARY, WIDTH)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], torch.Tensor) and args[0].is_floating_point() and args[0].shape[-1] == WIDTH:
@@ -302,9 +306,8 @@ def load(text: str, model: str = "bird") -> World:
     tree = ast.parse(text)
     roles = _Roles()
     roles.visit(tree)
-    module = ModuleType(name)
+    module = module_from_spec(ModuleSpec(name, in_memory._TextLoader(f"{name}.py", text), origin=f"{name}.py"))
     module.__file__ = f"{name}.py"
-    module.__package__ = name.rpartition(".")[0]
     stubs: dict[str, Any] = {}
 
     def stub(named: str) -> Any:
@@ -323,7 +326,7 @@ def load(text: str, model: str = "bird") -> World:
         module.__dict__[free] = stub(free)
     linecache.cache[module.__file__] = (len(text), None, text.splitlines(keepends=True), module.__file__)
     _register(name, module)
-    exec(compile(tree, module.__file__, "exec"), module.__dict__)
+    exec(compile(text, module.__file__, "exec", dont_inherit=True), module.__dict__)
     return World(name, text, module)
 
 
@@ -374,13 +377,16 @@ def emission(world: World) -> ModuleEmission:
 
 
 def fused_methods(world: World, generated: ModuleEmission) -> dict[str, dict[str, FunctionType]]:
-    """The generated methods, by class and name."""
+    """The generated methods that `install` would put in place, by class and name."""
     if generated.text is None:
         return {}
     made = in_memory._loaded(world.name, generated.text)
     found: dict[str, dict[str, FunctionType]] = {}
     for site in generated.sites:
-        found.setdefault(site.class_name, {})[site.method] = vars(getattr(made, site.class_name))[site.method]
+        function = vars(getattr(made, site.class_name))[site.method]
+        body = made_of.Body(world.name, site.class_name, site.method, function, made_of.IN_MEMORY)
+        if not isinstance(swaps.planned(getattr(world.module, site.class_name), body), made_of.Refused):
+            found.setdefault(site.class_name, {})[site.method] = function
     return found
 
 
