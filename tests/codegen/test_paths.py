@@ -225,6 +225,14 @@ def test_a_name_that_is_not_utf8_is_a_failure_with_its_bytes(tree: Path) -> None
     ]
 
 
+def test_a_member_whose_name_is_not_utf8_is_a_failure_with_its_bytes(tree: Path, tmp_path: Path) -> None:
+    name = f"{MODELS}/llama/modeling_\udcff.py"
+    contents = [*members(tree).items(), (name, members(tree)[f"{MODELS}/llama/modeling_llama.py"])]
+    report = scan(open_source(str(sdist(tmp_path, contents))), jobs=1)
+    assert [failure.file for failure in report.failures] == ["models/llama/modeling_\\xff.py"]
+    assert report.count("match") == 2
+
+
 @pytest.mark.parametrize("model", ["my-model", "class", "1st", "a b", "a\nb", "a\\b", "x.y"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_model_whose_name_is_none_in_python_is_placed_or_refused(
