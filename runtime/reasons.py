@@ -13,6 +13,8 @@ UNVERIFIED = "FG505"
 SIGNATURE = "FG506"
 UNREADABLE = "FG507"
 OVERRIDES = "FG508"
+STAND_IN = "FG509"
+EARLIER = "FG510"
 POLICY = "FG511"
 HEAD_TYPE = "FG512"
 HEAD_HOOKS = "FG513"
@@ -34,7 +36,10 @@ REASONS = {
     UNVERIFIED: "strict asks for a forward that `fusegen verify --record` has verified for the installed version",
     SIGNATURE: "the registered forward cannot be called like the original",
     UNREADABLE: "no forward can be generated from the source of the module",
-    OVERRIDES: "it overrides a method that `install()` can fuse for all models and `install(model)` cannot reach",
+    OVERRIDES: "it overrides a method that can be fused, and does not call that",
+    STAND_IN: "the generated forward cannot run in the place of the original",
+    EARLIER: "the instance has a forward of its own, which was put there before `install()` and calls the original: "
+    "install first, then prepare or wrap the model",
     POLICY: "the policy says to compute the logits here (fuse='training' leaves evaluation alone)",
     HEAD_TYPE: "the head is not a plain torch.nn.Linear",
     HEAD_HOOKS: "calling the head would run hooks or a replaced forward, which the fused loss would bypass",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import CellType
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ from fusegen.verify.tiny_inputs import Batch
 from fusegen.verify.tiny_models import TinyModel, tiny_model
 
 LOSSES = "fusegen.runtime.losses"
-Breakage = Callable[[ModuleType], None]
+Breakage = Callable[[type], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,10 @@ def _trouble(case: Case, first: _Original | str, plain: TinyModel | Raised, repe
 
 
 def _is_original(target: Target) -> bool:
-    """Whether the method comes from its own module: `functools.wraps` can copy a name, but not the globals."""
-    owner = getattr(import_module(target.source_module), target.class_name)
-    return inspect.unwrap(vars(owner)[target.method]).__globals__["__name__"] == target.source_module
+    """Whether the method comes from its own file: `functools.wraps` can copy a name, but not the code."""
+    module = import_module(target.source_module)
+    forward = inspect.unwrap(vars(getattr(module, target.class_name))[target.method])
+    return forward.__code__.co_filename == module.__file__
 
 
 def _be_quiet() -> None:
@@ -185,25 +186,20 @@ def _why_not_installed(report: InstallReport, task: Task) -> str:
 
 
 def _watched_losses(task: Task) -> list[str]:
-    """The list to which each call of a loss in the class's generated module is added from now on."""
+    """The list to which each call of a loss in the class's generated forward is added from now on."""
     calls: list[str] = []
-    module = _generated_module(task)
+    owner = getattr(import_module(task.target.source_module), task.target.class_name)
     if task.breakage is not None:
-        task.breakage(module)
-    for name, function in losses_of(module).items():
-        setattr(module, name, _counted(function, calls))
+        task.breakage(owner)
+    for cell in losses_of(inspect.unwrap(vars(owner)[task.target.method])):
+        cell.cell_contents = _counted(cell.cell_contents, calls)
     return calls
 
 
-def losses_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
-    """The losses of the runtime that a generated module has imported, by their names in it."""
-    return {name: each for name, each in vars(module).items() if getattr(each, "__module__", None) == LOSSES}
-
-
-def _generated_module(task: Task) -> ModuleType:
-    from fusegen.runtime.manifest import read_tree
-
-    return import_module(f"{read_tree(task.generated).package}.{task.target.module}")
+def losses_of(forward: Callable[..., Any]) -> list[CellType]:
+    """The cells in which an installed forward holds the losses of the runtime."""
+    cells = getattr(forward, "__closure__", None) or ()
+    return [cell for cell in cells if getattr(cell.cell_contents, "__module__", None) == LOSSES]
 
 
 def _counted(function: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
@@ -242,7 +238,7 @@ def _left_logits_out(original: Ran | Raised, patched: Ran | Raised) -> bool:
 
 
 def _coverage(target: Target) -> dict[str, int]:
-    return coverage().get(".".join(target.built), {})
+    return coverage().get(f"{target.source_module}.{target.class_name}", {})
 
 
 def _why_not_fused(codes: list[str]) -> str:
