@@ -1,7 +1,7 @@
 """The functions of a generated module, made from its text: of what stands around them, only the imports run.
 
     from fusegen.runtime import causal_lm_loss, fusible      runs
-    from ...modeling_llama import auto_docstring             does not: such names are asked of the original, at each call
+    from ...modeling_llama import auto_docstring             does not: the original is asked for its names at each call
     class LlamaForCausalLM(_source.LlamaForCausalLM):        does not: no decorator, default or annotation is evaluated
         def forward(self, ...):                              becomes a function
 
@@ -14,7 +14,7 @@ import ast
 import builtins
 import dis
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -39,7 +39,7 @@ def text_of(name: str) -> tuple[str, str]:
     return text, spec.origin or f"<{name}>"
 
 
-@lru_cache(maxsize=None)
+@cache
 def generated_function(text: str, file: str, name: str, original: str, class_name: str, method: str) -> FunctionType:
     """A method of a generated text, without decorators and defaults. The same object each time.
 

@@ -51,13 +51,17 @@ class PatchedMethod:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedTree:
-    """An importable package of generated modules (`package`), and the package that it patches (`source`)."""
+    """An importable package of generated modules (`package`), and the package that it patches (`source`).
+
+    `asked` is what `read_tree` was given.
+    """
 
     package: str
     source: str
     version: str | None
     methods: tuple[PatchedMethod, ...]
     tier: str
+    asked: str | Path | None = None
 
     def function(self, method: PatchedMethod) -> FunctionType:
         """The generated function of a method. Raises what is wrong with its text."""
@@ -94,6 +98,7 @@ def read_tree(generated: str | Path | None = None) -> GeneratedTree:
         version=source.get("version"),
         methods=tuple(_method(entry, source["package"]) for entry in manifest["classes"]),
         tier=GIVEN if generated else SHIPPED,
+        asked=generated,
     )
 
 

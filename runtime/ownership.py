@@ -57,7 +57,7 @@ def _functions(code: CodeType, path: list[str]) -> list[CodeType]:
 
 
 def leads_to(start: Any, goals: Collection[Any]) -> bool:
-    """Whether a callable, or something that it holds on to, is one of `goals`: by cells, `__wrapped__`, partials, ..."""
+    """Whether a callable, or something that it holds on to, is one of `goals`: in cells, `__wrapped__`, partials."""
     seen: set[int] = set()
     found = [start]
     while found and len(seen) < _FARTHEST:
@@ -90,7 +90,7 @@ def _held(each: Any) -> list[Any]:
 
 
 def described(function: Any) -> str:
-    """Where the code of a callable stands, with file and line where it has them: `trl.trainer.forward (trl/x.py:12)`."""
+    """Where the code of a callable stands, with file and line if it has them: `trl.trainer.forward (trl/x.py:12)`."""
     inner = _plain(function)
     code = inner.__code__ if isinstance(inner, FunctionType) else None
     return f"{dotted_name(function)} ({code.co_filename}:{code.co_firstlineno})" if code else dotted_name(function)

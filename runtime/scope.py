@@ -83,7 +83,8 @@ class Choice:
         """The method that chooses at each call: whoever wraps it keeps what is chosen then."""
 
         def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if module.__dict__.get(MARK) is scope.mark:
+            # Dynamo guards on an attribute that may be missing, and not on what the instance's dictionary holds.
+            if getattr(module, MARK, None) is scope.mark:
                 return self.marked(module, *args, **kwargs)
             return self.others(module, *args, **kwargs)
 

@@ -10,7 +10,9 @@ stands on the class is made of both, and of the original:
 
 from __future__ import annotations
 
+import inspect
 import logging
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -74,13 +76,16 @@ class _Place:
     @property
     def ours(self) -> list[Any]:
         """What leads to a fused body where it is called."""
-        return [self.choice.method, *(swap.function for swap in self.swaps)]
+        functions = [swap.function for swap in self.swaps]
+        return [self.choice.method, *functions, *map(inspect.unwrap, functions)]
 
     def compose(self) -> None:
         """Put on the class what shall run there."""
         others = self.everyone.function if self.everyone else self.original
         function = self.choice.choose(self.marked.function if self.marked else others, others)
-        setattr(self.owner, self.method, function)
+        if self.current is not function:
+            setattr(self.owner, self.method, function)
+            _forget_graphs()
         self.put = function if self.swaps else None
 
 
@@ -192,6 +197,13 @@ class Swaps:
 
     def _standing(self) -> Iterator[_Place]:
         return (place for place in list(self._places.values()) if place.stands)
+
+
+def _forget_graphs() -> None:
+    """Lets what is compiled be compiled anew: dynamo asks of a model which class it has, not what its methods are."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None:
+        dynamo.reset_code_caches()
 
 
 def _made(owner: type, original: Any, body: Body) -> Swap | Refused:
