@@ -105,16 +105,23 @@ class Result:
 def _of_trees(
     old: str, new: str, reading: HowToRead, fail_on: tuple[str, ...], format_name: str, color: bool
 ) -> Result:
+    from fusegen.cli.reading import show_failures
+    from fusegen.codegen.isolation import compared
     from fusegen.codegen.versions import KINDS, diff
 
     failing = _kinds(fail_on, tuple(KINDS))
     (before, _, status_before), (after, prefix, status_after) = _read(old, reading), _read(new, reading)
     if reading.models:
         before, after = _narrowed(reading.models, before, after)
-    comparison = diff(before, after)
     presentation = Presentation(__version__, color=color, verbosity=reading.verbosity, prefix=prefix)
-    findings = sum(change.kind in failing for change in comparison.changes)
-    return Result(renderer(format_name)(comparison, presentation), findings, max(status_before, status_after))
+    render = renderer(format_name)
+
+    def made(old: ScanReport, new: ScanReport) -> tuple[str, int]:
+        comparison = diff(old, new)
+        return render(comparison, presentation), sum(change.kind in failing for change in comparison.changes)
+
+    (text, findings), problems = compared(made, before, after)
+    return Result(text, findings, 2 if show_failures(problems) else max(status_before, status_after))
 
 
 def _read(spec: str, reading: HowToRead) -> tuple[ScanReport, str, int]:

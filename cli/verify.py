@@ -62,9 +62,10 @@ def command(
     MODEL is a model folder, a class or a pattern (gemma*), several separated by commas; without one, the whole tree is
     verified. Needs the extra `runtime` (torch and transformers).
 
-    Exit status: 1 if a class differs, is not fused where it should be, was generated from another source than the
-    installed one, could not be compared to the end, or is recorded as verified and cannot be built any more. What
-    cannot be built here, or raises by itself in stock transformers, is listed and is no failure.
+    Exit status: 1 if a class differs, is not fused where it should be, is unproven (a check was skipped, or leaving
+    an operation out would not have shown), was generated from another source than the installed one, could not be
+    compared to the end, or is recorded as verified and cannot be built any more. What cannot be built here, or
+    raises by itself in stock transformers, is listed and is no failure.
     """
     from fusegen.cli.terminal import Refused, note, progress_bar, write_result
     from fusegen.codegen.writer import WriteError

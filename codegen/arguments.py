@@ -13,6 +13,7 @@ from fusegen.codegen.chain import Chain
 from fusegen.codegen.composite import PROJECTION, HeadCall
 from fusegen.codegen.findings import Found
 from fusegen.codegen.logit_ops.step import Step
+from fusegen.codegen.losses import READ_BY_STOCK_LOSSES
 from fusegen.codegen.operands import Unwritable, condition_text, python_text
 from fusegen.codegen.records import VocabularyLoss
 from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Value, render
@@ -192,16 +193,16 @@ def _stock(loss: VocabularyCall) -> tuple[list[tuple[str, str]], str, str | None
         *((keyword.arg, ast.unparse(keyword.value)) for keyword in node.keywords),
     ]
     own = width is not None and own_width(width)
-    keywords = [
+    keywords: list[tuple[str, str]] = [
         (name, "None" if name == "vocab_size" and own else text)
         for name, text in given
-        if name not in (None, "logits", "labels")
+        if name is not None and name in READ_BY_STOCK_LOSSES[loss.found.loss.kind]
     ]
     spreads = [text for name, text in given if name is None]
     if len(spreads) > 1:
         raise Unwritable("the loss is called with several `**` arguments")
     labels = next((text for name, text in given if name == "labels"), "None")
-    return [(name, text) for name, text in keywords if name is not None], labels, spreads[0] if spreads else None
+    return keywords, labels, spreads[0] if spreads else None
 
 
 def _criterion(loss: VocabularyCall, stable: frozenset[str]) -> tuple[list[tuple[str, str]], str, str | None]:

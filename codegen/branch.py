@@ -150,6 +150,8 @@ class Branch:
         """`if a: loss = ... elif b: loss = ...`, kept as it is around the calls."""
         if loaded_names(statement.test) & self.tainted:
             self.refuse("FG601", "the condition around the loss reads the logits", statement)
+        if not any(id(node) in self.losses for inner in statement.body for node in ast.walk(inner)):
+            self.refuse("FG601", "one of the conditions around the losses has none", statement)
         self.items.append(Line(f"{word} {ast.unparse(statement.test)}:", depth))
         for inner in statement.body:
             self.add(inner, depth + 1)

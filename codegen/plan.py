@@ -334,7 +334,7 @@ def _with_cleared(lines: list[Line | LossCall], logits: str | None) -> tuple[Lin
     first = next(position for position, line in enumerate(lines) if isinstance(line, LossCall) or line.depth)
     if any(logits in names_in(text) for text in texts):
         return (*lines, Line(f"{logits} = None"))
-    if isinstance(lines[first], Line):
+    while lines[first].depth:
         first -= 1
     return (*lines[:first], Line(f"{logits} = None"), *lines[first:])
 

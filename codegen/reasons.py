@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """`summary` is the one line of the report; `why` says what could go wrong; `remedy` what would make it fusible."""
-
-    code: str
-    name: str
-    summary: str
-    why: str
-    example: str
-    remedy: str
-
+from fusegen.contract.reasons import Reason
 
 _ALL = (
     Reason(
@@ -234,6 +221,23 @@ _ALL = (
         "Each head gets a branch of its own; their statements must not overlap.",
         "a = self.a(h); b = self.b(h); loss_a = ...; loss_b = ...",
         "One head and its loss after the other.",
+    ),
+    Reason(
+        "FG606",
+        "condition-not-askable",
+        "matched; not emitted yet: a condition of the match cannot be asked where the fused branch begins",
+        "The branch is taken before its head runs. A condition that the original reads elsewhere must mean the same "
+        "there: no name in it is bound again and no attribute in it is stored in between.",
+        "capped = self.cap is not None; self.cap = None; logits = self.lm_head(h); if capped: ...",
+        "A condition on arguments and attributes that the function leaves alone, or on a local name.",
+    ),
+    Reason(
+        "FG608",
+        "edit-failed",
+        "matched; not emitted: writing the fused branch failed, which is a bug in fusegen",
+        "The function is left as it is; the other forwards of its file are written.",
+        "an edit that is no Python",
+        "Report it with the forward; the failure of the file says more.",
     ),
 )
 

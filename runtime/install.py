@@ -21,11 +21,12 @@ from pathlib import Path
 from packaging.version import Version
 from torch import nn
 
+from fusegen.contract.policy import checked_choice
 from fusegen.runtime.bodies import Bodies
 from fusegen.runtime.instances import instances
 from fusegen.runtime.manifest import installed_folder, installed_version, read_tree
 from fusegen.runtime.outcomes import InstallError, InstallReport
-from fusegen.runtime.policy import checked_choice, policy
+from fusegen.runtime.policy import policy
 from fusegen.runtime.process import installer
 from fusegen.runtime.stock_losses import unknown_losses
 from fusegen.runtime.swaps import swaps

@@ -18,10 +18,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from fusegen.contract.policy import ENVIRONMENT, checked_choice
 from fusegen.runtime import reasons
-
-CHOICES = ("training", "always", "never")
-ENVIRONMENT = "FUSEGEN_FUSE"
 
 
 class Policy:
@@ -71,13 +69,6 @@ class Policy:
             yield
         finally:
             setattr(self._thread, name, before)
-
-
-def checked_choice(fuse: str, name: str) -> str:
-    """`fuse` itself; raises `ValueError`, naming the setting, if it is no choice."""
-    if fuse not in CHOICES:
-        raise ValueError(f"{name}: expected one of {', '.join(CHOICES)}, got {fuse!r}")
-    return fuse
 
 
 policy = Policy()

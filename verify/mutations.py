@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fusegen.verify.losses import Arguments, Edit, edited, losses_of
 from fusegen.verify.media import IGNORED
 from fusegen.verify.recipes import holds
-from fusegen.verify.worker import losses_of
 
-Arguments = dict[str, Any]
 Forward = Callable[..., Any]
 
 
@@ -31,12 +30,12 @@ class Mutation:
 
     name: str
     classes: tuple[str, ...]
-    edit: Callable[[Arguments], None]
+    edit: Edit
 
     def __call__(self, owner: Any) -> None:
         """Breaks the forward that was installed on a class."""
         for cell in losses_of(inspect.unwrap(owner.forward)):
-            cell.cell_contents = _edited(cell.cell_contents, self.edit)
+            cell.cell_contents = edited(cell.cell_contents, self.edit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +63,7 @@ class MediaMutation:
         owner.forward = self.wrap(owner.forward)
 
 
-def _edited(function: Callable[..., Any], edit: Callable[[Arguments], None]) -> Callable[..., Any]:
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def wrong(*arguments: Any, **keywords: Any) -> Any:
-        bound = signature.bind(*arguments, **keywords)
-        edit(bound.arguments)
-        return function(*bound.args, **bound.kwargs)
-
-    return wrong
-
-
-def _without(name: str) -> Callable[[Arguments], None]:
+def _without(name: str) -> Edit:
     def edit(arguments: Arguments) -> None:
         arguments.pop(name, None)
 

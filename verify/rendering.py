@@ -18,7 +18,9 @@ from fusegen.verify.records import (
     NOT_FUSED,
     RAISES,
     SAME,
+    SKIPPED,
     STALE,
+    UNPROVEN,
     VERIFIED,
     CheckResult,
     ClassResult,
@@ -27,9 +29,9 @@ from fusegen.verify.records import (
 )
 
 SCHEMA_VERSION = 1
-OUTCOMES = (VERIFIED, DIFFERENT, FAILED, NOT_FUSED, STALE, NOT_BUILT, NOT_EMITTED)
+OUTCOMES = (VERIFIED, DIFFERENT, FAILED, NOT_FUSED, UNPROVEN, STALE, NOT_BUILT, NOT_EMITTED)
 _SHOWN = 6  # modules without a gradient; json has them all
-_SIGNS = {SAME: "✓", RAISES: "raises", DIFFERENT: "✗", NOT_FUSED: "not fused", NOT_APPLICABLE: "–"}
+_SIGNS = {SAME: "✓", RAISES: "raises", DIFFERENT: "✗", NOT_FUSED: "not fused", NOT_APPLICABLE: "–", SKIPPED: "skipped"}
 
 
 def render(report: VerifyReport, format_name: str, verbosity: int = 0) -> str:
@@ -80,7 +82,7 @@ def _class_lines(result: ClassResult, verbosity: int) -> Iterator[str]:
     if result.reach and verbosity > 0:
         yield from _reach_lines(result.reach)
     for check in result.checks:
-        if check.outcome in (DIFFERENT, NOT_FUSED) or verbosity > 1:
+        if check.outcome in (DIFFERENT, NOT_FUSED, SKIPPED) or verbosity > 1:
             yield f"    {check.check}: {check.outcome}{_numbers(check)}"
             if check.outcome in (DIFFERENT, RAISES):
                 yield f"      original  {check.original}"

@@ -18,6 +18,7 @@ from fusegen.codegen.findings import Analysis, Found
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.labels import are_labels
 from fusegen.codegen.logit_ops.step import Refusal, Step
+from fusegen.codegen.loss_result import taken_apart
 from fusegen.codegen.losses import LossReader, OtherLoss
 from fusegen.codegen.members import Scope
 from fusegen.codegen.reading import Reading
@@ -215,7 +216,11 @@ def _verdict(
     chains = [each.chain for each in found if isinstance(each.chain, Chain)]
     given = {test for each in found for test in _assumed(each.record.path)}
     uses = find_uses(walked, chains, {each.record.call for each in found}, given, reading) if chains else Uses()
-    refusal = _first_refusal(found, refusals, uses) or _overwritten(found, walked)
+    refusal = (
+        _first_refusal(found, refusals, uses)
+        or _overwritten(found, walked)
+        or next((apart for each in found if (apart := taken_apart(each.loss, walked, block.node, reading))), None)
+    )
     first = next((each.record.call for each in found if isinstance(each.chain, Chain)), None)
     call = first or (found[0].record.call if found else refusals[0][0].call)
     guards = [*dict.fromkeys([*(guard for each in found for guard in guards_of(each, reading)), *uses.guards])]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from textwrap import indent, wrap
 
-from fusegen.codegen.reasons import Reason
 from fusegen.codegen.records import SCHEMA_VERSION
 from fusegen.codegen.report.pen import Pen
+from fusegen.contract.reasons import Reason
 
 
 def render_list(reasons: Sequence[Reason], *, color: bool = False) -> str:

@@ -10,10 +10,11 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from fusegen.codegen.reasons import REASONS, Reason
+from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import REJECT, Failure, ScanReport, Site
 from fusegen.codegen.report.presentation import Presentation
 from fusegen.codegen.report.wording import ordered_sites, position, reason_text
+from fusegen.contract.reasons import Reason
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 BASE = "TRANSFORMERS"
