@@ -32,6 +32,8 @@ from transformers.loss import loss_utils
 from fusegen import coverage
 from fusegen.codegen.one_module import ModuleEmission, emit_module
 from fusegen.runtime import guards, in_memory
+from fusegen.runtime.generated_text import generated_function
+from fusegen.runtime.stand_in import in_place_of
 
 PACKAGE = "stub_world"
 BATCH, LENGTH, WIDTH, VOCABULARY = 2, 6, 8, 11
@@ -377,10 +379,12 @@ def fused_methods(world: World, generated: ModuleEmission) -> dict[str, dict[str
     """The generated methods, by class and name."""
     if generated.text is None:
         return {}
-    made = in_memory._loaded(world.name, generated.text)
     found: dict[str, dict[str, FunctionType]] = {}
+    file = in_memory._shown(world.name, generated.text)
     for site in generated.sites:
-        found.setdefault(site.class_name, {})[site.method] = vars(getattr(made, site.class_name))[site.method]
+        owner = getattr(world.module, site.class_name)
+        made = generated_function(generated.text, file, "generated", world.name, site.class_name, site.method)
+        found.setdefault(site.class_name, {})[site.method] = in_place_of(vars(owner)[site.method], owner, made)
     return found
 
 
