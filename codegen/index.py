@@ -209,6 +209,11 @@ class FileIndex:
         return frozenset(name for name, paths in self._bound.items() if len(paths) > 1 or name in defined)
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """Names that the module itself binds."""
+        return frozenset({*self.classes, *self.functions, *self._bound})
+
+    @cached_property
     def _bound(self) -> dict[str, list[str]]:
         """Names to all that statements at the margin bind them to; "" for what is no import."""
         found: dict[str, list[str]] = {}

@@ -239,6 +239,14 @@ _ALL = (
         "an edit that is no Python",
         "Report it with the forward; the failure of the file says more.",
     ),
+    Reason(
+        "FG615",
+        "name-of-the-class-body",
+        "matched; not emitted: a default, decorator or annotation takes a name from the class body",
+        "The generated forward stands in a class and a file of its own, where that name is not.",
+        "class Model(...): k = 4.0; def forward(self, scale=k): ...",
+        "Write the name into the module, or the value into the default.",
+    ),
 )
 
 REASONS = {reason.code: reason for reason in _ALL}
