@@ -254,6 +254,11 @@ class FileIndex:
         return frozenset([*self.classes, *self.functions, *assigned])
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """Names that the module itself binds."""
+        return frozenset({*self.classes, *self.functions, *self._bound})
+
+    @cached_property
     def _bound(self) -> dict[str, list[str]]:
         """Names to all that statements at the margin bind them to; "" for what is no import."""
         found: dict[str, list[str]] = {}

@@ -81,10 +81,29 @@ _ALL = (
     Reason(
         "FG508",
         "overrides",
-        "it overrides a method that `install()` can fuse for all models and `install(model)` cannot reach",
-        "A subclass calls the method of its base by its class, not through the instance that was patched.",
-        "class Mine(LlamaForCausalLM): def forward(self, **kwargs): return super().forward(**kwargs)",
-        "Call `fusegen.install()`, which patches the class.",
+        "it overrides a method that can be fused, and does not call that",
+        "What runs is the method of the subclass, which computes its loss itself.",
+        "class Mine(LlamaForCausalLM): def forward(self, **kwargs): ...  # without super().forward(...)",
+        "Call the method of the base class, or compute the loss in a way that `fusegen scan` finds.",
+    ),
+    Reason(
+        "FG509",
+        "cannot-stand-in",
+        "the generated forward cannot run in the place of the original",
+        "It runs by the names, the defaults and the decorators of the original. A decorator that keeps the original "
+        "where it cannot be exchanged would go on calling that, and other parameters have no defaults there.",
+        "def remembered(f): FORWARDS.append(f); return lambda *args: FORWARDS[-1](*args)",
+        "A decorator that holds the function in a variable, as `functools.wraps` wrappers do; in a tree of your own, "
+        "the parameters of the original.",
+    ),
+    Reason(
+        "FG510",
+        "prepared-earlier",
+        "the instance has a forward of its own, which was put there before `install()` and calls the original",
+        "What wraps the forward of one instance keeps the function that it found, and no patch of the class gets "
+        "there: neither in training nor later.",
+        "model = accelerator.prepare(model); fusegen.install()",
+        "Call `fusegen.install()` first, and prepare or wrap the model then.",
     ),
     Reason(
         "FG511",
@@ -179,7 +198,7 @@ _ALL = (
         "FG522",
         "cross-entropy",
         "torch's cross-entropy or the modeling file's `CrossEntropyLoss` was replaced, which the fused loss "
-        "would bypass; what is replaced in the file after install() counts from the next install() on",
+        "would bypass",
         "Who replaces a function wants it to be called.",
         "torch.nn.functional.cross_entropy = mine",
         "Put the original back before training, or keep yours and train unfused.",

@@ -8,6 +8,7 @@ from fusegen.runtime.losses import causal_lm_loss, cross_entropy_loss, masked_lm
 from fusegen.runtime.original_class import stands_for_original
 from fusegen.runtime.outcomes import InstallError, InstallReport
 from fusegen.runtime.projection import Projection
+from fusegen.runtime.takeover import take_over
 from fusegen.runtime.tuples import can_return_tuple, capture_outputs, check_model_inputs
 
 __all__ = [
@@ -32,3 +33,5 @@ __all__ = [
     "uninstall",
     "unregister_canonical",
 ]
+
+take_over()

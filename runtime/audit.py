@@ -35,15 +35,16 @@ def audit() -> dict[str, Any]:
         have no fused body, with the code of `fusegen rule`; `calls`: per class, how often it was `fused` with
         labels given, and `unfused` by code.
     """
-    refusals = (*installer.report().refused, *swaps.lost(), *unknown_losses())
-    refused = {each.name: each for each in refusals}.values()
+    report = installer.report()
+    refusals = (*report.refused, *swaps.lost(), *unknown_losses())
+    refused = {(each.name, each.reason): each for each in refusals}.values()
     return {
         "schema_version": SCHEMA_VERSION,
         "policy": policy.fuse,
         "backend": _backend(),
         "tree": _tree(),
         "patched": [*_classes(), *_instances()],
-        "pending": list(installer.report().pending),
+        "pending": list(report.pending),
         "refused": [asdict(each) for each in refused if each.code not in FAILURES],
         "failed": [asdict(each) for each in refused if each.code in FAILURES],
         "unmatched": [asdict(each) for each in _unmatched()],

@@ -29,6 +29,7 @@ from fusegen.kernels.operator import AUTOCAST_KEYS
 from fusegen.runtime import reasons, stock_losses
 from fusegen.runtime.policy import policy
 from fusegen.runtime.projection import Projection
+from fusegen.runtime.swaps import swaps
 
 logger = logging.getLogger("fusegen")
 
@@ -82,6 +83,7 @@ def fusible(
 # Of use for what it does, not for what it returns: dynamo calls it while it traces, and puts None into the graph.
 @torch.compiler.assume_constant_result
 def _count(cls: type, outcome: str) -> None:
+    cls = swaps.patched_class(cls)
     counter = _calls.setdefault(cls, Counter())
     counter[outcome] += 1
     if outcome != FUSED and counter[outcome] == 1:
@@ -92,6 +94,7 @@ def _count(cls: type, outcome: str) -> None:
 def coverage() -> dict[str, dict[str, int]]:
     """How often each class was called with labels, by outcome: `{"...LlamaForCausalLM": {"fused": 12, "FG511": 3}}`.
 
+    A class is that whose method fusegen has patched, as `audit` names it; subclasses that inherit it count there.
     Under `torch.compile` the tracing of a call counts, once or twice, and the calls of what was compiled do not.
     """
     counts: dict[str, Counter[str]] = {}

@@ -37,6 +37,11 @@ class Policy:
         """The choice in force: of the block, of `install`, of the environment, `training`. May raise `ValueError`."""
         return getattr(self._thread, "fuse", None) or checked_choice(self._process, ENVIRONMENT)
 
+    @property
+    def chosen(self) -> str:
+        """The choice for the process, as it was made."""
+        return self._process
+
     def set(self, fuse: str | None) -> None:
         """The choice for the process; None goes back to the environment's. Raises `ValueError`."""
         self._process = checked_choice(fuse, "fuse") if fuse else os.environ.get(ENVIRONMENT) or "training"

@@ -35,6 +35,7 @@ from fusegen import coverage
 from fusegen.codegen.one_module import ModuleEmission, emit_module
 from fusegen.runtime import guards, in_memory
 from fusegen.runtime import outcomes as made_of
+from fusegen.runtime.generated_text import generated_function
 from fusegen.runtime.swaps import swaps
 
 PACKAGE = "stub_world"
@@ -380,13 +381,15 @@ def fused_methods(world: World, generated: ModuleEmission) -> dict[str, dict[str
     """The generated methods that `install` would put in place, by class and name."""
     if generated.text is None:
         return {}
-    made = in_memory._loaded(world.name, generated.text)
     found: dict[str, dict[str, FunctionType]] = {}
+    file = in_memory._shown(world.name, generated.text)
     for site in generated.sites:
-        function = vars(getattr(made, site.class_name))[site.method]
-        body = made_of.Body(world.name, site.class_name, site.method, function, made_of.IN_MEMORY)
-        if not isinstance(swaps.planned(getattr(world.module, site.class_name), body), made_of.Refused):
-            found.setdefault(site.class_name, {})[site.method] = function
+        owner = getattr(world.module, site.class_name)
+        made = generated_function(generated.text, file, "generated", world.name, site.class_name, site.method)
+        body = made_of.Body(world.name, site.class_name, site.method, made, made_of.IN_MEMORY)
+        planned = swaps.planned(owner, body)
+        if not isinstance(planned, made_of.Refused):
+            found.setdefault(site.class_name, {})[site.method] = planned.function
     return found
 
 

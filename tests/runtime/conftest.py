@@ -14,16 +14,12 @@ FUSED_FORWARD = dedent(
     """
     import transformers.models.llama.modeling_llama as _source
     from fusegen.runtime import causal_lm_loss, fusible
-    from transformers.models.llama.modeling_llama import (
-        CausalLMOutputWithPast, TransformersKwargs, Unpack, auto_docstring, can_return_tuple, slice_logits_to_keep
-    )
+    from transformers.models.llama.modeling_llama import CausalLMOutputWithPast, slice_logits_to_keep
 
 
     class LlamaForCausalLM(_source.LlamaForCausalLM):
-        @can_return_tuple
-        @auto_docstring
-        def forward(self, input_ids=None, labels=None, logits_to_keep=0,
-                    **kwargs: Unpack[TransformersKwargs]) -> CausalLMOutputWithPast:
+        def forward(self, input_ids=None, attention_mask=None, position_ids=None, cache=None, inputs_embeds=None,
+                    labels=None, use_cache=None, logits_to_keep=0, **kwargs):
             outputs = self.model(input_ids=input_ids, **kwargs)
             hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
             if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):

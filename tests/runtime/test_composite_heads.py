@@ -10,7 +10,6 @@ from torch import nn  # noqa: E402
 
 from fusegen.runtime import Projection, coverage, fusible  # noqa: E402
 from fusegen.runtime.guards import reset_coverage  # noqa: E402
-from fusegen.runtime.original_class import stands_for_original  # noqa: E402
 
 
 class Predictions(nn.Module):
@@ -153,48 +152,3 @@ def test_a_condition_is_asked_last_and_counted(model) -> None:
     assert outcomes() == {"fused": 1, "FG520": 1}
     model.cls.predictions.register_forward_hook(lambda *_: None)
     assert not ask(model, where=lambda: pytest.fail("asked although something else refuses"))
-
-
-# -- super() and __class__ -------------------------------------------------------------------------------------
-
-
-class Base:
-    def value(self) -> list[str]:
-        return ["base"]
-
-
-class Original(Base):
-    def value(self) -> list[str]:
-        return [*super().value(), "original"]
-
-
-def decorated(function):
-    def wrapper(self):
-        return [*function(self), "decorated"]
-
-    return wrapper
-
-
-def test_a_generated_method_runs_as_one_of_the_original_class() -> None:
-    @stands_for_original
-    class Generated(Original):
-        def value(self) -> list[str]:
-            return [*super().value(), "generated"]
-
-        @decorated
-        def wrapped(self) -> list[str]:
-            return [*super().value(), __class__.__name__]
-
-    instance = Original()
-    assert Generated.value(instance) == ["base", "generated"]
-    assert Generated.wrapped(instance) == ["base", "Original", "decorated"]
-
-
-def test_what_asks_for_no_class_is_left_alone() -> None:
-    class Generated(Original):
-        def value(self) -> list[str]:
-            return ["generated"]
-
-    before = dict(vars(Generated))
-    assert stands_for_original(Generated) is Generated
-    assert dict(vars(Generated)) == before
