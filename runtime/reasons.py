@@ -1,6 +1,6 @@
 """Why the runtime half leaves a forward alone: stable codes, one sentence each.
 
-FG50x are found by `install`, those from FG511 on by the guards at a call.
+FG50x are found by `install`, those from FG511 on by the guards at a call, FG523 to FG525 and FG527 by its fused loss.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ PASSED_OVER = "FG519"
 CONDITION = "FG520"
 LOSS_BODY = "FG521"
 CROSS_ENTROPY = "FG522"
+OPERAND = "FG523"
+LABELS = "FG524"
+HIDDEN = "FG525"
+MODE = "FG526"
+FAILED = "FG527"
+NO_LABELS = "FG528"
 
 REASONS = {
     DRIFT: "the installed modeling file is not the one that this forward was generated from",
@@ -49,6 +55,16 @@ REASONS = {
     "computes, or cannot be read; another fusegen may know it (pip install -U fusegen)",
     CROSS_ENTROPY: "torch's cross-entropy or the modeling file's `CrossEntropyLoss` was replaced, which the fused loss "
     "would bypass; what is replaced in the file after install() counts from the next install() on",
+    OPERAND: "the kernel does not take a number, bias or width that the chain from head to loss has in this call; its "
+    "loss was computed from full logits",
+    LABELS: "the kernel takes labels of torch.int64 in a plain tensor, one for each row of hidden states; this loss "
+    "was computed from full logits",
+    HIDDEN: "the kernel takes hidden states in a plain, dense tensor that fits the head; this loss was computed from "
+    "full logits",
+    MODE: "a mode of torch is active that may change what it sees, which the fused loss would bypass",
+    FAILED: "the fused loss has raised an error",
+    NO_LABELS: "a training call without labels: its logits were computed, and the loss elsewhere (a label smoother, "
+    "`compute_loss_func` and other losses of a trainer take the labels away)",
 }
 
 # What went wrong with fusegen or the file, as against what was refused on purpose.
