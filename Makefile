@@ -37,7 +37,7 @@ new-venv:
 
 run: $(STAMP) ## the main job: scan the installed transformers, then generate into build/generated
 	$(BIN)/fusegen scan
-	$(BIN)/fusegen emit --out build/generated
+	$(BIN)/fusegen emit --out build/generated --force
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -49,7 +49,7 @@ lint: $(STAMP) ## ruff: rules and layout
 # mypy names modules after folders, and this checkout may have any name: show it the packages below `fusegen`.
 types: $(STAMP) ## mypy on the package
 	@rm -rf $(TYPED) && mkdir -p $(TYPED)/fusegen
-	@for part in __init__.py py.typed $(PACKAGES); do ln -s "$(CURDIR)/$$part" "$(TYPED)/fusegen/$$part"; done
+	@for part in __init__.py __main__.py py.typed $(PACKAGES); do ln -s "$(CURDIR)/$$part" "$(TYPED)/fusegen/$$part"; done
 	cd $(TYPED) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p fusegen
 
 emit-check: $(STAMP) ## are the generated files what would be generated now?

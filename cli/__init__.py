@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -50,13 +51,31 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The entry point: errors are one line for people, an interrupt ends the program quietly."""
+    """The entry point: whatever goes wrong is one line for people and a status that is not 1."""
+    sys.exit(_status())
+
+
+def _status() -> int:
+    from fusegen.cli.terminal import BROKEN_PIPE, Refused, claim_streams, say, say_internal
+
     try:
-        status = cli.main(standalone_mode=False)
+        claim_streams(sys.argv[1:2])
+        status = cli.main(prog_name="fusegen", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        return say(error)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        sys.exit(INTERRUPTED)
-    sys.exit(status if isinstance(status, int) else 0)
+        with suppress(OSError):
+            click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except SystemExit as ended:
+        # click's own answer to a reader that went away, and what shell completion ends with.
+        return BROKEN_PIPE if ended.code == 1 else int(ended.code or 0)
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return say(Refused(f"{where}{error.strerror or error}."))
+    except Exception as error:
+        return say_internal(error)
+    return status if isinstance(status, int) else 0

@@ -67,7 +67,7 @@ def command(
     checkout (path@v5.5.4), or a report that 'fusegen scan --format json' wrote. Nothing is installed, imported or
     checked out.
     """
-    from fusegen.cli.terminal import note, start_logging, wants_color, write_result
+    from fusegen.cli.terminal import note, start_logging, wants_color, write_diff, write_result
 
     verbosity = -1 if quiet else verbose
     start_logging(verbosity)
@@ -77,7 +77,7 @@ def command(
         color = output_file is None and format_name == "text" and wants_color(sys.stdout)
         reading = HowToRead(model, jobs, cache, verbosity)
         result = _of_trees(old, new, reading, fail_on, format_name, color)
-    write_result(result.text, output_file)
+    (write_diff if generated else write_result)(result.text, output_file)
     if result.findings and not result.status:
         note(f"{plural(result.findings, 'change')} of a kind that --fail-on names.", verbosity)
     context.exit(result.status or int(result.findings > 0))
@@ -105,16 +105,23 @@ class Result:
 def _of_trees(
     old: str, new: str, reading: HowToRead, fail_on: tuple[str, ...], format_name: str, color: bool
 ) -> Result:
+    from fusegen.cli.reading import show_failures
+    from fusegen.codegen.isolation import compared
     from fusegen.codegen.versions import KINDS, diff
 
     failing = _kinds(fail_on, tuple(KINDS))
     (before, _, status_before), (after, prefix, status_after) = _read(old, reading), _read(new, reading)
     if reading.models:
         before, after = _narrowed(reading.models, before, after)
-    comparison = diff(before, after)
     presentation = Presentation(__version__, color=color, verbosity=reading.verbosity, prefix=prefix)
-    findings = sum(change.kind in failing for change in comparison.changes)
-    return Result(renderer(format_name)(comparison, presentation), findings, max(status_before, status_after))
+    render = renderer(format_name)
+
+    def made(old: ScanReport, new: ScanReport) -> tuple[str, int]:
+        comparison = diff(old, new)
+        return render(comparison, presentation), sum(change.kind in failing for change in comparison.changes)
+
+    (text, findings), problems = compared(made, before, after)
+    return Result(text, findings, 2 if show_failures(problems) else max(status_before, status_after))
 
 
 def _read(spec: str, reading: HowToRead) -> tuple[ScanReport, str, int]:

@@ -1,13 +1,14 @@
-"""`fusegen rule`: what a reason code means, why it matters and what would make such a site fusible."""
+"""`fusegen rule`: what a reason code means, why it matters and what would make such a site or call fusible."""
 
 from __future__ import annotations
 
-import re
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-_OF_THE_RUNTIME = re.compile("FG5[0-9]{2}")
+if TYPE_CHECKING:
+    from fusegen.contract.reasons import Reason
 
 
 @click.command("rule")
@@ -21,12 +22,12 @@ _OF_THE_RUNTIME = re.compile("FG5[0-9]{2}")
     help="json has every field of the codes.",
 )
 def command(code: str | None, format_name: str) -> None:
-    """Explain a reason code (FG203, or its name), or list them all."""
+    """Explain a reason code (FG203, or its name), or list all: those of what is read and of a running program."""
     from fusegen.cli.terminal import wants_color, write_result
-    from fusegen.codegen.reasons import REASONS
     from fusegen.codegen.report.rules import render_json, render_list, render_rule
 
-    chosen = [REASONS[_code(code)]] if code else [REASONS[known] for known in sorted(REASONS)]
+    known = every_reason()
+    chosen = [known[_code(code, known)]] if code else list(known.values())
     color = wants_color(sys.stdout)
     if format_name == "json":
         text = render_json(chosen)
@@ -37,21 +38,23 @@ def command(code: str | None, format_name: str) -> None:
     write_result(text, None)
 
 
-def _code(word: str) -> str:
+def every_reason() -> dict[str, Reason]:
+    """The reason behind each code that any part of fusegen prints, in the order of the codes."""
+    from fusegen.codegen import reasons
+    from fusegen.contract import reasons as contract
+
+    return dict(sorted({**reasons.REASONS, **contract.REASONS}.items()))
+
+
+def _code(word: str, known: dict[str, Reason]) -> str:
     from difflib import get_close_matches
 
     from fusegen.cli.terminal import Refused
-    from fusegen.codegen.reasons import REASONS
 
-    names = {reason.name: code for code, reason in REASONS.items()}
+    names = {reason.name: code for code, reason in known.items()}
     code = names.get(word.lower(), word.upper())
-    if code in REASONS:
+    if code in known:
         return code
-    if _OF_THE_RUNTIME.fullmatch(word.upper()):
-        raise Refused(
-            f"{word.upper()} says why a forward was left alone at run time. Its sentence stands beside it in the log "
-            "and in fusegen.audit(); this command explains what `fusegen scan` and `fusegen emit` say."
-        )
-    close = get_close_matches(word.upper(), REASONS, n=3) or get_close_matches(word.lower(), names, n=3)
+    close = get_close_matches(word.upper(), known, n=3) or get_close_matches(word.lower(), names, n=3)
     hint = f"Did you mean {' or '.join(close)}?" if close else "Run 'fusegen rule' for the list."
     raise Refused(f"there is no reason code {word!r}. {hint}")

@@ -28,16 +28,29 @@ def command(program: tuple[str, ...]) -> None:
     """
     from fusegen.cli.terminal import Refused
 
+    _check_policy()
     arguments = _arguments(program)
     environment = os.environ | {
         "PYTHONPATH": _python_path(),
         "FUSEGEN": "0" if os.environ.get("FUSEGEN") == "0" else "1",
     }
-    sys.stdout.flush()
     try:
+        sys.stdout.flush()
         os.execvpe(arguments[0], arguments, environment)
     except OSError as error:
         raise Refused(f"cannot run {arguments[0]}: {error.strerror}. Name a script, -m or a program.") from error
+
+
+def _check_policy() -> None:
+    """A refusal for a FUSEGEN_FUSE that `install()` would not take, before anything is started."""
+    from fusegen.cli.terminal import Refused
+    from fusegen.contract.policy import ENVIRONMENT, checked_choice
+
+    try:
+        if os.environ.get("FUSEGEN") != "0" and (fuse := os.environ.get(ENVIRONMENT)):
+            checked_choice(fuse, ENVIRONMENT)
+    except ValueError as error:
+        raise Refused(f"{error}. Nothing was started.") from error
 
 
 def _arguments(program: tuple[str, ...]) -> list[str]:

@@ -10,6 +10,7 @@ The command line wins over the environment, which wins over the file.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def load(context: click.Context, parameter: click.Parameter, file: Path | None) 
     if context.resilient_parsing:
         return
     if file is None:
-        path, table = _nearest(Path.cwd())
+        path, table = _nearest()
     else:
         path, table = file, _table(file)
         if table is None:
@@ -58,10 +59,14 @@ def load(context: click.Context, parameter: click.Parameter, file: Path | None) 
     }
 
 
-def _nearest(start: Path) -> tuple[Path, dict[str, Any] | None]:
+def _nearest() -> tuple[Path, dict[str, Any] | None]:
+    try:
+        start = Path.cwd()
+    except OSError as error:
+        raise Refused(f"the working directory cannot be read: {error.strerror}. Change to another one.") from error
     for folder in (start, *start.parents):
         file = folder / "pyproject.toml"
-        if file.is_file():
+        if os.path.isfile(file):
             table = _table(file)
             if table is not None:
                 return file, table

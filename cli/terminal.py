@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import click
+
+from fusegen.codegen.visible import visible, visible_lines
 
 # A bar that appears and is gone at once is noise, and rich takes a tenth of a second to import.
 PATIENCE_SECONDS = 0.4
@@ -23,6 +28,58 @@ class Refused(click.ClickException):
     """Input that cannot be used: the message is for people, the exit status is 2."""
 
     exit_code = 2
+
+    def format_message(self) -> str:
+        return visible(self.message)
+
+
+def claim_streams(command: Sequence[str]) -> None:
+    """Gives closed standard streams a file that refuses what is written, so that no other file gets their number.
+
+    Raises `Refused` without a stderr, where errors would be silent; the program of `fusegen run` may do without one.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)
+    missing = sys.stderr is None
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if missing and list(command) != ["run"]:
+        sys.stdout.write("Error: stderr is closed, and what goes wrong is said there. Give it a file: 2>errors.txt\n")
+        raise Refused("stderr is closed.")
+
+
+def say(error: click.ClickException) -> int:
+    """Shows an error on stderr, if it can be written at all; the exit status for it."""
+    abandon_unwritable(sys.stdout)
+    with suppress(OSError):
+        error.show()
+    abandon_unwritable(sys.stderr)
+    return error.exit_code
+
+
+def say_internal(error: Exception) -> int:
+    """Shows a bug of fusegen as one line, and where it is; the exit status for it."""
+    logging.getLogger("fusegen").debug("what led to it", exc_info=error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return say(Refused(f"internal error, please report it: {type(error).__name__}: {error}{where}"))
+
+
+def abandon_unwritable(stream: IO[str]) -> None:
+    """Drops what a stream holds back and cannot write, which would raise again at exit."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible_lines(super().format(record))
 
 
 def wants_color(stream: IO[Any]) -> bool:
@@ -41,7 +98,7 @@ def is_terminal(stream: IO[Any]) -> bool:
 def note(message: str, verbosity: int) -> None:
     """A remark on stderr, unless the user asked for quiet."""
     if verbosity >= 0:
-        click.echo(message, err=True)
+        click.echo(visible(message), err=True)
 
 
 def start_logging(verbosity: int) -> None:
@@ -50,7 +107,7 @@ def start_logging(verbosity: int) -> None:
     logger = logging.getLogger("fusegen")
     logger.setLevel(level)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
     logger.handlers = [handler]
     logger.propagate = False
 
@@ -61,37 +118,58 @@ def write_result(text: str, output_file: Path | None) -> None:
     A reader of stdout that goes away ends the command quietly, with the status of a program that SIGPIPE ended.
     """
     if output_file is None:
-        # What a narrow encoding cannot spell becomes a question mark, not a traceback.
-        reconfigure = getattr(sys.stdout, "reconfigure", None)
-        if reconfigure:
-            reconfigure(errors="replace")
-        try:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            # Whatever is left in the buffer would raise again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.exceptions.Exit(BROKEN_PIPE) from error
+        _print(text)
         return
-    import tempfile
-
     try:
-        handle, fresh = tempfile.mkstemp(dir=output_file.parent, prefix=f".{output_file.name}.")
-        try:
-            with open(handle, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-            Path(fresh).chmod(0o666 & ~_umask())
-            os.replace(fresh, output_file)
-        except BaseException:
-            Path(fresh).unlink(missing_ok=True)
-            raise
+        if output_file.exists() and not output_file.is_file():
+            # A device or a pipe is written to, never replaced.
+            output_file.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        else:
+            _put(output_file.resolve(), text)
     except OSError as error:
         raise Refused(f"cannot write {output_file}: {error.strerror}. Choose another --output-file.") from error
 
 
+def write_diff(text: str, output_file: Path | None = None) -> None:
+    """`write_result` for a diff, which is exact for who applies it; a terminal gets nothing that acts on it."""
+    exact = output_file is not None or not is_terminal(sys.stdout)
+    write_result(text if exact else visible_lines(text), output_file)
+
+
+def _print(text: str) -> None:
+    # What a narrow encoding cannot spell becomes a question mark, not a traceback.
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure:
+        reconfigure(errors="replace")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        abandon_unwritable(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise click.exceptions.Exit(BROKEN_PIPE) from error
+        said = "it is closed" if error.errno == errno.EBADF else error.strerror
+        raise Refused(f"cannot write the result to stdout: {said}. Give it a file that can be written.") from error
+
+
+def _put(file: Path, text: str) -> None:
+    handle, fresh = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name[:40]}.")
+    try:
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+            stream.write(text)
+        Path(fresh).chmod(0o666 & ~_umask())
+        os.replace(fresh, file)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
+
+
 def path_prefix(location: Path) -> str:
     """The way from the working directory to a package folder below it, with a slash at the end; else nothing."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:
+        return ""
     if not location.is_dir() or not location.is_relative_to(here):
         return ""
     inside = os.path.relpath(location, here).replace(os.sep, "/")

@@ -12,15 +12,17 @@ import csv
 import hashlib
 import lzma
 import os
+import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from fusegen.codegen.decoding import MAX_FILE_BYTES
+from fusegen.codegen.paths import why_not_below
 from fusegen.codegen.records import Failure
 
 # A whole release is a fifth of this.
@@ -49,10 +51,17 @@ class WheelArchive:
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path)
-        _assert_bounded(sum(member.file_size for member in self._zip.infolist()))
+        members = self._zip.infolist()
+        _assert_bounded(sum(member.file_size for member in members))
+        _assert_below(member.orig_filename for member in members)
+        self._irregular = tuple(member.filename for member in members if not _is_plain(member))
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._zip.namelist())
+
+    def irregular(self) -> tuple[str, ...]:
+        """The members that are neither files nor folders: links, mostly."""
+        return self._irregular
 
     def problems(self) -> tuple[Failure, ...]:
         return self._record[1]
@@ -100,6 +109,7 @@ class SdistArchive:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._names: list[str] = []
+        self._irregular: list[str] = []
         self._kept: dict[str, bytes] = {}
         self._problems: tuple[Failure, ...] = ()
         try:
@@ -107,6 +117,8 @@ class SdistArchive:
                 if name.endswith(".py") and ("/loss/" in name or "/modeling_" in name or name.count("/") <= 3):
                     self._kept[name] = self._extract(member, archive)
                 self._names.append(name)
+        except ArchiveError:
+            raise
         except _DAMAGE as error:
             if not self._names:
                 raise
@@ -115,6 +127,10 @@ class SdistArchive:
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._names)
+
+    def irregular(self) -> tuple[str, ...]:
+        """The members that are neither files nor folders: links, devices, pipes."""
+        return tuple(self._irregular)
 
     def problems(self) -> tuple[Failure, ...]:
         return self._problems
@@ -135,8 +151,11 @@ class SdistArchive:
             for member in archive:
                 size += member.size
                 _assert_bounded(size)
+                _assert_below((member.name,))
                 if member.isfile():
                     yield member.name, member, archive
+                elif not member.isdir():
+                    self._irregular.append(member.name)
 
     def _extract(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> bytes:
         stream = archive.extractfile(member)
@@ -171,6 +190,21 @@ def _assert_bounded(size: int) -> None:
     if size > MAX_ARCHIVE_BYTES:
         limit = f"{MAX_ARCHIVE_BYTES // 2**30} GB"
         raise ArchiveError(f"it says that it unpacks to more than {limit}, which no release does")
+
+
+def _assert_below(names: Iterable[str]) -> None:
+    """What a system would unpack elsewhere than in the folder that it is told is no archive of a release."""
+    for name in names:
+        # `./` before a name, and `/` behind that of a folder, are how some programs spell it.
+        plain = "/".join(part for part in name.split("/") if part not in ("", "."))
+        if why := why_not_below(name if name.startswith("/") else plain or name):
+            raise ArchiveError(f"the member {name!r} would not stay in its folder: {why}")
+
+
+def _is_plain(member: zipfile.ZipInfo) -> bool:
+    """Whether a member of a zip file is a file or a folder, as far as the system that wrote it says."""
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    return kind in (0, stat.S_IFREG, stat.S_IFDIR)
 
 
 def _bounded(content: bytes) -> bytes:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fusegen.codegen.index import FileIndex, FunctionBlock
+from fusegen.codegen.isolation import bug, spoilt_report, without_spoilers
 from fusegen.codegen.layouts import CLASS, FULL, PATCH, generated_path
 from fusegen.codegen.manifest import MANIFEST, class_entries, manifest_text
 from fusegen.codegen.package import REPORT, package_files, page
-from fusegen.codegen.pipeline import bug, read_all, read_path, report_on
+from fusegen.codegen.paths import why_not_placed
+from fusegen.codegen.pipeline import read_all, read_path, report_on
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.records import Failure, FileReport, ScanReport, Site, file_report_from_json
 from fusegen.codegen.selection import Selection
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from fusegen.codegen.cache import Cache
 
 EVERYTHING = Selection()
+
+_Planned = list[tuple[Plan, FunctionBlock]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,25 @@ def emit(
     outcomes = read_all(read, source, jobs=jobs, cache=cache, progress=progress, models=models)
     selection.check(_report(source, outcomes, whole=not models))
     outcomes = tuple(_narrowed(outcome, selection) for outcome in outcomes)
-    report = _report(source, outcomes, whole=not models)
+
+    def made(outcomes: tuple[FileOutcome, ...]) -> Emission:
+        return _emission(source, version, outcomes, layout, selection, earlier, whole=not models)
+
+    return without_spoilers(made, outcomes, _spoilt)[0]
+
+
+def _emission(
+    source: Source,
+    version: str,
+    outcomes: tuple[FileOutcome, ...],
+    layout: str,
+    selection: Selection,
+    earlier: dict[str, Any] | None,
+    *,
+    whole: bool,
+) -> Emission:
+    """All files of the tree that `outcomes` make."""
+    report = _report(source, outcomes, whole=whole)
     report = replace(report, complete=report.complete and not selection)
     not_emitted = tuple(each for outcome in outcomes for each in outcome.not_emitted)
     files = {generated_path(layout, each.path): each.text for each in outcomes if each.text is not None}
@@ -135,6 +157,10 @@ def emit(
     files[MANIFEST] = manifest_text(report, version, layout, classes, not_emitted, files)
     emitted = tuple(site for outcome in outcomes for site in outcome.sites)
     return Emission(dict(sorted(files.items())), report, emitted, not_emitted)
+
+
+def _spoilt(outcome: FileOutcome, failure: Failure) -> FileOutcome:
+    return FileOutcome(spoilt_report(outcome.report, failure), outcome.sha256)
 
 
 def _report(source: Source, outcomes: tuple[FileOutcome, ...], *, whole: bool) -> ScanReport:
@@ -151,8 +177,13 @@ def _narrowed(outcome: FileOutcome, selection: Selection) -> FileOutcome:
     return replace(outcome, report=report, not_emitted=not_emitted)
 
 
-def _with(report: FileReport, failure: Failure) -> FileReport:
-    return replace(report, failures=(*report.failures, failure))
+def _failed(site: Site, failure: Failure) -> NotEmitted:
+    """A match whose edit came out wrong: a bug, which the failure of its file tells in full."""
+    return NotEmitted(site.id, "FG608", failure.message.strip().split("\n")[-1], site.line)
+
+
+def _with(report: FileReport, *failures: Failure) -> FileReport:
+    return replace(report, failures=(*report.failures, *failures))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,34 +199,60 @@ class FileEmitter:
 
     def __call__(self, source: Readable, path: str, mapping: dict[str, str]) -> FileOutcome:
         report, matches, index, content = read_path(source, path, mapping)
-        planned: list[tuple[Plan, FunctionBlock]] = []
+        misplaced = why_not_placed(self.layout, source.package, path)
+        planned: _Planned = []
         refused: list[NotEmitted] = []
         for site, analysis in matches:
+            if misplaced:
+                refused.append(NotEmitted(site.id, "FG604", misplaced, site.line))
+                continue
             try:
                 outcome = plan(site, analysis)
             except Exception:
-                report = _with(report, bug(path, analysis.block.line, site.id))
+                failure = bug(path, analysis.block.line, site.id)
+                report = _with(report, failure)
+                refused.append(_failed(site, failure))
                 continue
             if isinstance(outcome, PlanRefusal):
                 refused.append(NotEmitted(site.id, outcome.code, outcome.detail, outcome.line))
             elif self.selection.holds(site):
                 planned.append((outcome, analysis.block))
         digest = hashlib.sha256(content).hexdigest()
-        if not planned or index is None:
+        text: str | Failure | None = None
+        if planned and index is not None:
+            text = self._text(source, index, planned, content, digest)
+            if isinstance(text, Failure):
+                planned, wrong = self._without_wrong(source, index, planned, content, digest)
+                report = _with(report, *dict.fromkeys(wrong.values() or (text,)))
+                refused += [_failed(site, failure) for site, failure in wrong.items()]
+                text = self._text(source, index, planned, content, digest) if planned and wrong else None
+        if not isinstance(text, str):
             return FileOutcome(report, digest, not_emitted=tuple(refused))
-        text = self._text(source, index, planned, content, digest)
-        if isinstance(text, Failure):
-            return FileOutcome(_with(report, text), digest, not_emitted=tuple(refused))
         return FileOutcome(report, digest, text, tuple(each.site.id for each, _ in planned), tuple(refused))
+
+    def _without_wrong(
+        self, source: Readable, index: FileIndex, planned: _Planned, content: bytes, digest: str
+    ) -> tuple[_Planned, dict[Site, Failure]]:
+        """The plans whose text is a module where they stand alone, and what is wrong with each of the others."""
+        right: _Planned = []
+        wrong: dict[Site, Failure] = {}
+        for each in planned:
+            text = self._text(source, index, [each], content, digest)
+            if isinstance(text, Failure):
+                wrong[each[0].site] = text
+            else:
+                right.append(each)
+        return right, wrong
 
     def _text(
         self,
         source: Readable,
         index: FileIndex,
-        planned: list[tuple[Plan, FunctionBlock]],
+        planned: _Planned,
         content: bytes,
         digest: str,
     ) -> str | Failure:
+        """The generated text, or what is wrong with it: a bug, and the one place where it is caught."""
         # Only here: a run that finds everything in the cache needs neither libcst nor jinja2, a quarter of a second.
         from fusegen.codegen.render import Original, module_text
         from fusegen.codegen.splice import SpliceError
@@ -211,3 +268,5 @@ class FileEmitter:
             return text
         except (SpliceError, SyntaxError) as error:
             return Failure(path, 0, f"the generated module is wrong: {error}", internal=True)
+        except Exception:
+            return bug(path, planned[0][1].line, planned[0][0].site.id)

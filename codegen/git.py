@@ -13,10 +13,11 @@ from pathlib import Path
 
 from fusegen.codegen.decoding import MAX_FILE_BYTES
 from fusegen.codegen.listing import MODELING
+from fusegen.codegen.paths import readable_names, why_not_below
 from fusegen.codegen.records import Failure
 from fusegen.codegen.sources import PLACES, SourceError, Tree, no_package, written_version
 
-_LINK = "120000"
+_OTHERS = {"120000": "it is a link, which is not followed in a revision", "160000": "it is a submodule"}
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,28 @@ class GitSource(Tree):
         return written_version(self.read("__init__.py"))
 
     def _names(self) -> tuple[str, ...]:
-        return tuple(path for path, mode in self._modes() if mode != _LINK)
+        return self._listing()[0]
 
     def problems(self) -> tuple[Failure, ...]:
-        message = "it is a link, which is not followed in a revision"
-        return tuple(Failure(path, 0, message) for path, mode in self._modes() if mode == _LINK)
+        return self._listing()[1]
 
-    def _modes(self) -> list[tuple[str, str]]:
-        """Every modeling file and its mode, sorted."""
+    def _listing(self) -> tuple[tuple[str, ...], tuple[Failure, ...]]:
+        """Every modeling file. Raises `SourceError` for a link, a submodule or a name that leads out of the tree."""
         tree = f"{self.commit}:{self.prefix}models"
         listed = os.fsdecode(_git(self.repository, "ls-tree", "-r", "-z", "--end-of-options", tree))
-        entries = (line.partition("\t") for line in listed.split("\0") if line)
-        found = ((f"models/{name}", facts.split(" ")[0]) for facts, _, name in entries)
-        return sorted((path, mode) for path, mode in found if MODELING.fullmatch(path))
+        found: list[str] = []
+        for line in filter(None, listed.split("\0")):
+            facts, _, name = line.partition("\t")
+            path, mode = f"models/{name}", facts.split(" ")[0]
+            modeling = MODELING.fullmatch(path) is not None
+            if why := _why_refused(path, mode, modeling):
+                raise SourceError(
+                    f"cannot read {path!r} at {self.commit[:12]} of {self.repository}: {why}. "
+                    "Give a directory or a wheel."
+                )
+            if modeling:
+                found.append(path)
+        return readable_names(sorted(found))
 
     def read(self, path: str) -> bytes | None:
         """The bytes of one file at the revision. Raises `SourceError` for one that is too large, or if git fails."""
@@ -89,6 +99,12 @@ def _git(repository: Path, *arguments: str, no: int = 0) -> bytes:
     if done.returncode not in (0, no):
         raise SourceError(f"git cannot read {repository}: {os.fsdecode(done.stderr).strip()}")
     return done.stdout
+
+
+def _why_refused(path: str, mode: str, modeling: bool) -> str | None:
+    """Why an entry below models/ must not be passed over; a link without a suffix may stand for a folder of models."""
+    may_hold_models = modeling or "." not in path.rpartition("/")[2]
+    return why_not_below(path) or (_OTHERS.get(mode) if may_hold_models else None)
 
 
 @lru_cache(maxsize=4)

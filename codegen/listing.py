@@ -1,15 +1,18 @@
 """The modeling files below a package folder, and what stands in the way of finding them.
 
-Links to folders are followed, unless they lead back to a folder that they stand in.
+Links to folders are followed, unless they lead back to a folder that they stand in. A name that is not UTF-8 can
+stand in no report: such a file is not read.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from fusegen.codegen.paths import escaped_bytes, readable_names
 from fusegen.codegen.records import Failure
 
 MODELING = re.compile(r"models/(?:[^/]+/)+modeling_[^/]*\.py")
@@ -32,7 +35,9 @@ def modeling_files_below(root: Path) -> tuple[tuple[str, ...], tuple[Failure, ..
             if inside == "models":
                 raise
             problems.append(Failure(inside, 0, f"the folder cannot be listed: {error.strerror}"))
-    return tuple(sorted(found)), tuple(sorted(problems, key=lambda problem: problem.file))
+    names, odd = readable_names(sorted(found))
+    problems = [replace(problem, file=escaped_bytes(problem.file)) for problem in problems]
+    return names, tuple(sorted((*problems, *odd), key=lambda problem: problem.file))
 
 
 def _list(root: Path, inside: str, found: list[str], folders: list[str], problems: list[Failure]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from fusegen.codegen.decoding import decode
 from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.records import MATCH, FileReport, ScanReport, Site
 from fusegen.codegen.report.page import Excerpt, Refusal, SitePage
@@ -64,23 +65,22 @@ def _file_pages(
 def _text(read: Callable[[str], bytes | None], path: str) -> str:
     """A file with line feeds as line ends, as a scan reads it; nothing where it is gone."""
     try:
-        content = read(path) or b""
-    except OSError:
+        return decode(read(path) or b"").replace("\r\n", "\n").replace("\r", "\n")
+    except (OSError, SyntaxError):
         return ""
-    return content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _index(text: str, fits: Callable[[FileIndex], bool]) -> FileIndex | None:
     """The index of a text; from a parse of the whole where the quick one cut a function in a wrong place."""
-    index = FileIndex(text)
     try:
+        index = FileIndex(text)
         if fits(index):
             return index
     except SyntaxError:
         pass
     try:
         return FileIndex.whole(text)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import multiprocessing
 import os
 import re
-import sys
-import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fusegen.codegen import byte_code
 from fusegen.codegen.decoding import decode
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions import linear_cross_entropy
 from fusegen.codegen.index import FileIndex, FunctionBlock
+from fusegen.codegen.isolation import bug
 from fusegen.codegen.losses import LossReader, loss_mapping
 from fusegen.codegen.members import Scope
+from fusegen.codegen.processes import worker_pool
 from fusegen.codegen.records import MATCH, Aside, Failure, FileReport, ScanReport, Site
 
 if TYPE_CHECKING:
@@ -145,12 +145,39 @@ def _in_processes(
         for path in paths:
             yield read(source, path, mapping)
         return
-    # fork shares what is imported already; elsewhere processes start afresh.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     chunks = [paths[start :: jobs * 8] for start in range(jobs * 8)]
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for future in [pool.submit(_read_chunk, read, source, chunk, mapping) for chunk in chunks if chunk]:
-            yield from future.result()
+    alone: list[str] = []
+    with worker_pool(jobs) as pool:
+        reading = [(chunk, pool.submit(_read_chunk, read, source, chunk, mapping)) for chunk in chunks if chunk]
+        for chunk, future in reading:
+            try:
+                yield from future.result()
+            except BrokenProcessPool:
+                alone += chunk
+    for path in alone:
+        # A process died, and with it what the others were at: only the file that it dies of again is lost.
+        with worker_pool(1) as pool:
+            try:
+                yield pool.submit(read, source, path, mapping).result()
+            except BrokenProcessPool:
+                yield read(_Deadly(source), path, mapping)
+
+
+@dataclass(frozen=True)
+class _Deadly:
+    """A source of which no file is read: the process that read this one died of it."""
+
+    source: Source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def read(self, path: str) -> bytes | None:
+        raise Died("the process that reads it dies of it: please report this file")
+
+
+class Died(Exception):
+    """A file that ends the process which reads it."""
 
 
 def _read_chunk(
@@ -187,6 +214,8 @@ def read_path(
         failure = Failure(path, 0, "cannot be read: an expression is nested too deeply")
     except (OSError, ValueError) as error:
         failure = Failure(path, 0, str(error))
+    except Exception:
+        failure = bug(path, 0, "it cannot be read")
     return FileReport(path, failures=(failure,)), [], None, content or b""
 
 
@@ -259,11 +288,6 @@ def _read_functions(
         classes=_classes(index.text),
     )
     return report, matches
-
-
-def bug(path: str, line: int, name: str) -> Failure:
-    """The exception that is being handled, as the failure of one function."""
-    return Failure(path, line, f"{name}: {traceback.format_exc(limit=-3)}", internal=True)
 
 
 def _by_its_text(block: FunctionBlock, index: FileIndex) -> str | None:

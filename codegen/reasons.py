@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """`summary` is the one line of the report; `why` says what could go wrong; `remedy` what would make it fusible."""
-
-    code: str
-    name: str
-    summary: str
-    why: str
-    example: str
-    remedy: str
-
+from fusegen.contract.reasons import Reason
 
 _ALL = (
     Reason(
@@ -113,6 +100,14 @@ _ALL = (
         "What it holds when the fused call reads it may differ from what the original read.",
         "self.loss_fct.ignore_index = 0; loss = self.loss_fct(logits, labels)",
         "Set it in `__init__`, or pass the value as an argument.",
+    ),
+    Reason(
+        "FG209",
+        "not-what-runs",
+        "another function may run in place of the one that was read",
+        "A second definition, an assignment, a decorator of the class or a metaclass decides what runs, not this text.",
+        "class A: def forward(self): ...; forward = fast(forward)",
+        "One plain definition in a class that nothing in the file changes.",
     ),
     Reason(
         "FG301",
@@ -234,6 +229,47 @@ _ALL = (
         "Each head gets a branch of its own; their statements must not overlap.",
         "a = self.a(h); b = self.b(h); loss_a = ...; loss_b = ...",
         "One head and its loss after the other.",
+    ),
+    Reason(
+        "FG606",
+        "condition-not-askable",
+        "matched; not emitted yet: a condition of the match cannot be asked where the fused branch begins",
+        "The branch is taken before its head runs. A condition that the original reads elsewhere must mean the same "
+        "there: no name in it is bound again and no attribute in it is stored in between.",
+        "capped = self.cap is not None; self.cap = None; logits = self.lm_head(h); if capped: ...",
+        "A condition on arguments and attributes that the function leaves alone, or on a local name.",
+    ),
+    Reason(
+        "FG608",
+        "edit-failed",
+        "matched; not emitted: writing the fused branch failed, which is a bug in fusegen",
+        "The function is left as it is; the other forwards of its file are written.",
+        "an edit that is no Python",
+        "Report it with the forward; the failure of the file says more.",
+    ),
+    Reason(
+        "FG612",
+        "unknown-decorator",
+        "matched; not emitted yet: a decorator of the forward is not known",
+        "It may read the logits that the fused branch leaves out, or change what comes back.",
+        "@with_z_loss",
+        "A decorator of torch or transformers, or the work of the decorator done in the caller.",
+    ),
+    Reason(
+        "FG613",
+        "output-computes",
+        "matched; not emitted yet: the output class does more than hold what it gets",
+        "It may read the logits that the fused branch leaves out.",
+        "def __post_init__(self): self.loss = self.loss + self.logits.logsumexp(-1).mean()",
+        "A dataclass of fields, as the outputs of transformers are.",
+    ),
+    Reason(
+        "FG614",
+        "called-another-way",
+        "matched; not emitted yet: the class changes how its forward is called",
+        "What runs around the forward may read the logits that the fused branch leaves out.",
+        "def __call__(self, *args): out = super().__call__(*args); out.loss += out.logits.mean(); return out",
+        "A plain forward, with the rest in the caller.",
     ),
 )
 

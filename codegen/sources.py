@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Protocol
 from fusegen.codegen.byte_code import is_compiled
 from fusegen.codegen.decoding import MAX_FILE_BYTES
 from fusegen.codegen.listing import MODELING, modeling_files_below
+from fusegen.codegen.paths import readable_names
 from fusegen.codegen.records import Failure, SourceFile
 
 PACKAGE = "transformers"
@@ -30,7 +32,8 @@ PACKAGE = "transformers"
 PLACES = ("", f"{PACKAGE}/", f"src/{PACKAGE}/")
 
 _LEFT_OUT = "models/deprecated/"
-_VERSION_LINE = re.compile(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", re.MULTILINE)
+_VERSION = re.compile(r"[\w.!+-]+")
+_VERSION_LINE = re.compile(r"^__version__\s*=\s*[\"']([\w.!+-]+)[\"']", re.MULTILINE)
 
 
 class SourceError(OSError):
@@ -189,13 +192,16 @@ class ArchiveSource(Tree):
         return written_version(self.read("__init__.py"))
 
     def _names(self) -> tuple[str, ...]:
-        inside = (name.removeprefix(self.prefix) for name in _names_in(self.path) if name.startswith(self.prefix))
-        return tuple(sorted({name for name in inside if MODELING.fullmatch(name)}))
+        return self._listing()[0]
 
     def problems(self) -> tuple[Failure, ...]:
         from fusegen.codegen.archives import open_archive
 
-        return open_archive(self.path).problems()
+        return (*open_archive(self.path).problems(), *self._listing()[1])
+
+    def _listing(self) -> tuple[tuple[str, ...], tuple[Failure, ...]]:
+        inside = (name.removeprefix(self.prefix) for name in _names_in(self.path) if name.startswith(self.prefix))
+        return readable_names(sorted({name for name in inside if MODELING.fullmatch(name)}))
 
     def read(self, path: str) -> bytes | None:
         """The bytes of one member. One that unpacks to more than the allowed size is a `SourceError`."""
@@ -291,8 +297,24 @@ def _archive(path: Path) -> ArchiveSource:
     for name in sorted(inits, key=lambda name: name.count("/")):
         prefix = name.removesuffix("__init__.py")
         if re.fullmatch(rf"(?:[^/]+/)?(?:src/)?{PACKAGE}/", prefix):
+            _assert_plain(path, prefix, names)
             return ArchiveSource(path.resolve(), prefix)
     raise SourceError(f"{path} holds no {PACKAGE} package. Give a wheel or an sdist of {PACKAGE}.")
+
+
+def _assert_plain(path: Path, prefix: str, names: tuple[str, ...]) -> None:
+    """No member of the package is a link, a device or there twice: what such a name holds depends on who unpacks it."""
+    from fusegen.codegen.archives import open_archive
+
+    for name in open_archive(path).irregular():
+        if name.startswith(prefix) or prefix.startswith(f"{name}/"):
+            raise SourceError(
+                f"cannot read {path}: the member {name!r} is a link or no regular file. Give another archive."
+            )
+    counts = Counter(name for name in names if name.startswith(prefix) and not name.endswith("/"))
+    for name, count in counts.items():
+        if count > 1:
+            raise SourceError(f"cannot read {path}: the member {name!r} is there {count} times. Give another archive.")
 
 
 def _names_in(path: Path) -> tuple[str, ...]:
@@ -322,4 +344,5 @@ def written_version(text: bytes | None) -> str | None:
 
 def _dist_info_version(root: Path) -> str | None:
     folders = sorted(root.parent.glob(f"{root.name}-*.dist-info"))
-    return folders[0].name.removesuffix(".dist-info").split("-", 1)[1] if len(folders) == 1 else None
+    spelled = folders[0].name.removesuffix(".dist-info").split("-", 1)[1] if len(folders) == 1 else ""
+    return spelled if _VERSION.fullmatch(spelled) else None

@@ -13,13 +13,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fusegen.codegen.diffs import file_diff
 from fusegen.codegen.manifest import MANIFEST, verified_entries
+from fusegen.codegen.paths import why_not_a_tree, why_not_below
 from fusegen.codegen.swap import alone_in, swap
 
 
@@ -50,7 +51,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         detail = "Remove it or choose another --out."
         raise WriteError(f"{place}: not a manifest of fusegen ({error!r}). {detail}") from error
-    if any(Path(path).is_absolute() or ".." in Path(path).parts for path in paths):
+    if any(map(why_not_below, paths)):
         raise WriteError(f"{place}: names files outside of its folder. Remove it or choose another --out.")
     return dict(manifest)
 
@@ -59,6 +60,8 @@ def compare(folder: Path, files: dict[str, str]) -> Changes:
     """What `write` would do. Raises `WriteError` where it would refuse to."""
     if folder.exists() and not folder.is_dir():
         raise WriteError(f"{folder}: is a file. Choose another --out.")
+    if wrong := why_not_a_tree(files):
+        raise WriteError(f"{folder}: {wrong[0]!r} cannot be written there: {wrong[1]}. Rename it in the source.")
     known = _known_files(folder)
     written: list[str] = []
     for path, text in files.items():
@@ -71,6 +74,7 @@ def compare(folder: Path, files: dict[str, str]) -> Changes:
             written.append(path)
     removed = [path for path in known if path not in files and (folder / path).exists()]
     for path in removed:
+        _assert_folders(folder, path)
         _assert_ours(folder, path, known)
     if not known:
         _assert_no_others(folder)
@@ -84,9 +88,16 @@ def differences(folder: Path, files: dict[str, str], changes: Changes) -> str:
     )
 
 
-def write(folder: Path, files: dict[str, str]) -> Changes:
-    """Make `folder` hold `files`. Raises `WriteError`; the folder is then as it was."""
-    target = folder.resolve()
+def write(
+    folder: Path, files: dict[str, str], allowed: Callable[[dict[str, Any] | None], None] | None = None
+) -> Changes:
+    """Make `folder` hold `files`. Raises `WriteError`; the folder is then as it was.
+
+    `allowed` gets the manifest that is replaced, while no other process writes here, and raises if it must stay.
+    """
+    target = _resolved(folder)
+    if not target.name:
+        raise WriteError(f"{folder}: is the root of the file system. Choose another --out.")
     fresh = target.with_name(f".{target.name}.fusegen")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +105,8 @@ def write(folder: Path, files: dict[str, str]) -> Changes:
             if fresh.exists():
                 # Nobody else is writing here: a run was killed.
                 shutil.rmtree(fresh)
+            if allowed is not None:
+                allowed(read_manifest(folder))
             changes = compare(folder, files)
             if changes:
                 _replace(target, fresh, files, changes)
@@ -105,9 +118,16 @@ def write(folder: Path, files: dict[str, str]) -> Changes:
 
 def assert_apart(folder: Path, source: Path) -> None:
     """Raises `WriteError` if a folder to be written lies in a source tree, or the tree in the folder."""
-    folder, source = folder.resolve(), source.resolve()
+    folder, source = _resolved(folder), source.resolve()
     if folder.is_relative_to(source) or source.is_relative_to(folder):
         raise WriteError(f"{folder}: overlaps the source tree {source}. Choose another --out.")
+
+
+def _resolved(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:
+        raise WriteError(f"{folder}: cannot be followed ({error}). Choose another --out.") from error
 
 
 def _replace(target: Path, fresh: Path, files: dict[str, str], changes: Changes) -> None:

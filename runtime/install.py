@@ -21,6 +21,7 @@ from pathlib import Path
 from packaging.version import Version
 from torch import nn
 
+from fusegen.contract.package import OLDEST_TRANSFORMERS
 from fusegen.runtime.bodies import Bodies
 from fusegen.runtime.instances import instances
 from fusegen.runtime.manifest import installed_folder, installed_version, read_tree
@@ -31,8 +32,6 @@ from fusegen.runtime.stock_losses import unknown_losses
 from fusegen.runtime.swaps import swaps
 
 logger = logging.getLogger("fusegen")
-
-OLDEST_TRANSFORMERS = "4.56"
 
 
 def install(

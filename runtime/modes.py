@@ -3,7 +3,7 @@
     with FlopCounterMode():        counts operations, and changes none: fused
     with TheirMode():              may change or replace what it sees, cross_entropy among it: the original statements
 
-A class is known by its name in the module that defines it, so that nothing is imported in order to ask.
+A class is known by the name of its module and its own there, so that nothing is imported in order to ask.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _OBSERVERS = {
     "torch.distributed._tools.mod_tracker": ("ModTracker",),
     "torch.distributed._tools.runtime_estimator": ("RuntimeEstimator",),
     "torch.distributed._tools.sac_estimator": ("SACEstimator",),
+    "torch.distributed.tensor.debug": ("CommDebugMode",),
     "torch.distributed.tensor.debug._comm_mode": ("CommDebugMode", "_CommModeModuleTracker"),
 }
 # Where tensors are made, what checkpoints keep, and how torch traces: none of it changes what is computed.

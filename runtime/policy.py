@@ -21,11 +21,9 @@ from typing import Any
 
 import torch
 
+from fusegen.contract.policy import ENVIRONMENT, checked_choice
 from fusegen.runtime import reasons
 from fusegen.runtime.checkpoints import told
-
-CHOICES = ("training", "always", "never")
-ENVIRONMENT = "FUSEGEN_FUSE"
 
 
 class Policy:
@@ -109,13 +107,6 @@ class Policy:
             yield
         finally:
             setattr(self._thread, name, before)
-
-
-def checked_choice(fuse: str, name: str) -> str:
-    """`fuse` itself; raises `ValueError`, naming the setting, if it is no choice."""
-    if fuse not in CHOICES:
-        raise ValueError(f"{name}: expected one of {', '.join(CHOICES)}, got {fuse!r}")
-    return fuse
 
 
 policy = Policy()

@@ -14,13 +14,14 @@ ROOT = Path(__file__).parents[1]
 
 # (folder, the folders of fusegen it may import besides itself, the third-party packages it may import)
 ORDER = [
+    ("contract", set(), set()),
     ("templates", set(), set()),
-    ("codegen", {"templates"}, {"jinja2", "libcst", "packaging", "platformdirs"}),
-    ("cli", {"codegen", "templates", "verify"}, {"click", "rich"}),
+    ("codegen", {"contract", "templates"}, {"jinja2", "libcst", "packaging", "platformdirs"}),
+    ("cli", {"codegen", "contract", "templates", "verify"}, {"click", "packaging", "rich"}),
     ("kernels", set(), {"torch", "triton"}),
-    ("runtime", {"kernels", "generated"}, {"packaging", "torch", "transformers"}),
+    ("runtime", {"contract", "kernels", "generated"}, {"packaging", "torch", "transformers"}),
     ("startup", set(), set()),
-    ("verify", {"codegen", "runtime"}, {"packaging", "pytest", "torch", "transformers"}),
+    ("verify", {"codegen", "contract", "runtime"}, {"packaging", "pytest", "torch", "transformers"}),
 ]
 
 # The one door from the runtime half to the static one: inside a function, so that it opens on first use.

@@ -49,7 +49,7 @@ def test_every_package_that_ships_exists() -> None:
 
 
 def test_nothing_but_the_public_face_lies_at_the_root() -> None:
-    assert [path.name for path in ROOT.glob("*.py")] == ["__init__.py"]
+    assert sorted(path.name for path in ROOT.glob("*.py")) == ["__init__.py", "__main__.py"]
 
 
 def test_the_version_stands_in_one_place() -> None:
@@ -97,6 +97,6 @@ def test_the_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     folders = {name.rpartition("/")[0].replace("/", ".") for name in names}
     assert {_without_models(folder) for folder in folders} == set(PACKAGES)
-    assert {"fusegen/__init__.py", "fusegen/py.typed", "fusegen/cli/scan.py"} <= names
+    assert {"fusegen/__init__.py", "fusegen/__main__.py", "fusegen/py.typed", "fusegen/cli/scan.py"} <= names
     templates = {f"fusegen/templates/{path.name}" for path in (ROOT / "templates").glob("*.*")}
     assert templates <= names

@@ -8,20 +8,14 @@ What a class reads once, in `__init__`, the chain names as an attribute of the m
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-Chain = tuple[Mapping[str, str], ...]
-
-# Per operation, the argument that names the knob and a value that is neither neutral nor its own inverse.
-_FAR_FROM_NEUTRAL: dict[str, tuple[tuple[str, float], ...]] = {
-    "soft_cap": (("cap", 2.5),),
-    "scale": (("multiply", 1.7), ("divide", 0.6)),
-    "vocab_slice": (("columns", 83),),
-}
+from fusegen.verify.operations import OPERATIONS
+from fusegen.verify.targets import Chain
 
 
 def turn_knobs(model: nn.Module, chain: Chain) -> tuple[str, ...]:
@@ -37,20 +31,33 @@ def turn_knobs_off(model: nn.Module, chain: Chain) -> tuple[str, ...]:
 
 def _knobs(model: nn.Module, chain: Chain) -> Iterator[tuple[str, Any, str, float]]:
     for step in chain:
-        for argument, value in _FAR_FROM_NEUTRAL.get(step["op"], ()):
-            place = _place(step.get(argument, ""), model)
-            if place is not None:
-                yield step[argument], *place, value
+        for argument, operand in OPERATIONS.get(step["op"], {}).items():
+            place = _place(step.get(argument, ""), model) if operand.far is not None else None
+            if place is not None and operand.far is not None:
+                yield step[argument], *place, operand.far
+
+
+def is_knob(text: str) -> bool:
+    """Whether an operand is an attribute, which can be set; another expression or a number is as it is."""
+    try:
+        node = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return False
+    return isinstance(node, ast.Attribute) or (isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr")
 
 
 def _assign(owner: Any, name: str, value: float | None) -> bool:
+    """Sets an attribute; False where its owner does not take the value, as a config that checks its fields."""
     current = getattr(owner, name, None)
     if isinstance(current, torch.Tensor):
         if value is not None:
             current.data.fill_(value)
-    else:
+        return value is not None
+    try:
         setattr(owner, name, value)
-    return value is not None or not isinstance(current, torch.Tensor)
+    except Exception:  # each config library has its own; what stays as it was is reported by `proof.gaps`
+        return False
+    return True
 
 
 def _place(text: str, model: nn.Module) -> tuple[Any, str] | None:

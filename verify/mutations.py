@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fusegen.verify.losses import Arguments, Edit, edited, losses_of
 from fusegen.verify.media import IGNORED
 from fusegen.verify.recipes import holds
-from fusegen.verify.worker import losses_of
 
-Arguments = dict[str, Any]
 Forward = Callable[..., Any]
 
 
@@ -31,12 +30,12 @@ class Mutation:
 
     name: str
     classes: tuple[str, ...]
-    edit: Callable[[Arguments], None]
+    edit: Edit
 
     def __call__(self, module: ModuleType) -> None:
         """Breaks a generated module."""
         for name, function in losses_of(module).items():
-            setattr(module, name, _edited(function, self.edit))
+            setattr(module, name, edited(function, self.edit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +66,7 @@ class MediaMutation:
                 owner.forward = self.wrap(owner.forward)
 
 
-def _edited(function: Callable[..., Any], edit: Callable[[Arguments], None]) -> Callable[..., Any]:
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def wrong(*arguments: Any, **keywords: Any) -> Any:
-        bound = signature.bind(*arguments, **keywords)
-        edit(bound.arguments)
-        return function(*bound.args, **bound.kwargs)
-
-    return wrong
-
-
-def _without(name: str) -> Callable[[Arguments], None]:
+def _without(name: str) -> Edit:
     def edit(arguments: Arguments) -> None:
         arguments.pop(name, None)
 

@@ -10,12 +10,14 @@ RAISES = "raises"  # the original raises by itself, and the patched forward rais
 DIFFERENT = "different"
 NOT_FUSED = "not fused"  # equal, but the fused branch did not run: it proves nothing
 NOT_APPLICABLE = "not applicable"
+SKIPPED = "skipped"  # it applies to the class, and could not be made
 
 # Outcomes of a class.
 VERIFIED = "verified"
 NOT_BUILT = "not built"
 NOT_EMITTED = "not emitted"
 FAILED = "failed"  # it could not be compared to the end, or cannot be built any more
+UNPROVEN = "unproven"  # nothing differs, but a check was skipped, or leaving out an operation would not have shown
 STALE = "stale"  # generated from another source than the installed one: there is nothing to compare it with
 
 
@@ -62,7 +64,7 @@ class Reach:
 class ClassResult:
     """All checks of one class, and their reach.
 
-    `reason` says why there are none; `lines` are the generated ones, if one differs.
+    `reason` says why there are none, or why they prove too little; `lines` are the generated ones, if one differs.
     """
 
     id: str
@@ -93,12 +95,17 @@ class VerifyReport:
     @property
     def failed(self) -> bool:
         """Whether a class is not verified that should be: stock transformers is not what is in the way."""
-        return any(each.outcome in (DIFFERENT, FAILED, NOT_FUSED, STALE) for each in self.classes)
+        return any(each.outcome in (DIFFERENT, FAILED, NOT_FUSED, UNPROVEN, STALE) for each in self.classes)
 
 
 def class_outcome(checks: tuple[CheckResult, ...]) -> str:
-    """Verified: nothing differs, and the fused branch ran wherever it should, the plain step (the first) included."""
+    """Verified: nothing differs, and the fused branch ran wherever it should, the plain step (the first) included.
+
+    A check that could not be made proves nothing: the class is then unproven.
+    """
     outcomes = {check.outcome for check in checks}
     if DIFFERENT in outcomes:
         return DIFFERENT
-    return VERIFIED if checks[0].outcome == SAME and NOT_FUSED not in outcomes else NOT_FUSED
+    if checks[0].outcome != SAME or NOT_FUSED in outcomes:
+        return NOT_FUSED
+    return UNPROVEN if SKIPPED in outcomes else VERIFIED

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from fusegen.codegen.visible import json_text, printable
 from fusegen.verify.records import (
     DIFFERENT,
     FAILED,
@@ -18,7 +19,9 @@ from fusegen.verify.records import (
     NOT_FUSED,
     RAISES,
     SAME,
+    SKIPPED,
     STALE,
+    UNPROVEN,
     VERIFIED,
     CheckResult,
     ClassResult,
@@ -27,14 +30,14 @@ from fusegen.verify.records import (
 )
 
 SCHEMA_VERSION = 1
-OUTCOMES = (VERIFIED, DIFFERENT, FAILED, NOT_FUSED, STALE, NOT_BUILT, NOT_EMITTED)
+OUTCOMES = (VERIFIED, DIFFERENT, FAILED, NOT_FUSED, UNPROVEN, STALE, NOT_BUILT, NOT_EMITTED)
 _SHOWN = 6  # modules without a gradient; json has them all
-_SIGNS = {SAME: "✓", RAISES: "raises", DIFFERENT: "✗", NOT_FUSED: "not fused", NOT_APPLICABLE: "–"}
+_SIGNS = {SAME: "✓", RAISES: "raises", DIFFERENT: "✗", NOT_FUSED: "not fused", NOT_APPLICABLE: "–", SKIPPED: "skipped"}
 
 
 def render(report: VerifyReport, format_name: str, verbosity: int = 0) -> str:
     """The text of a report in one of `FORMATS`; it ends with a line feed."""
-    return FORMATS[format_name](report, verbosity)
+    return FORMATS[format_name](report if format_name == "json" else printable(report), verbosity)
 
 
 def summary(report: VerifyReport) -> str:
@@ -80,7 +83,7 @@ def _class_lines(result: ClassResult, verbosity: int) -> Iterator[str]:
     if result.reach and verbosity > 0:
         yield from _reach_lines(result.reach)
     for check in result.checks:
-        if check.outcome in (DIFFERENT, NOT_FUSED) or verbosity > 1:
+        if check.outcome in (DIFFERENT, NOT_FUSED, SKIPPED) or verbosity > 1:
             yield f"    {check.check}: {check.outcome}{_numbers(check)}"
             if check.outcome in (DIFFERENT, RAISES):
                 yield f"      original  {check.original}"
@@ -156,7 +159,7 @@ def document(report: VerifyReport) -> dict[str, Any]:
 
 
 def _json(report: VerifyReport, verbosity: int) -> str:
-    return json.dumps(document(report), indent=1, ensure_ascii=False) + "\n"
+    return json_text(json.dumps(document(report), indent=1, ensure_ascii=False)) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -12,6 +12,8 @@ from typing import Any
 
 from fusegen.codegen.selection import close_names
 
+Chain = tuple[Mapping[str, str], ...]
+
 MANIFEST = "manifest.json"
 FIELD = "verified"
 
@@ -37,7 +39,7 @@ class Target:
     module: str | None = None
     method: str = "forward"
     head: str | None = None
-    chain: tuple[Mapping[str, str], ...] = ()
+    chain: Chain = ()
     emitted: bool = True
     verified_for: str | None = None
     subject: str = ""
@@ -134,7 +136,7 @@ def _left_out(manifest: Mapping[str, Any]) -> Iterator[Target]:
     spec = find_spec(package)
     root = Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else Path()
     for entry in manifest["not_emitted"]:
-        model, class_name, method = entry["site"].split(".")
+        model, class_name, method = entry["site"].rsplit(".", 2)
         file = _file_of(root, model, class_name)
         if file is not None:
             yield Target(model, class_name, _dotted(package, file), method=method, emitted=False)

@@ -31,11 +31,16 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class TinyModel:
-    """A model in training and a batch for it. `untrained`: why there are parameters that no batch trains, if known."""
+    """A model in training and a batch for it.
+
+    `untrained`: why there are parameters that no batch trains, if known. `turned`: the operands of the chain that were
+    set, as they read there.
+    """
 
     model: nn.Module
     batch: Batch
     untrained: str = ""
+    turned: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -67,10 +72,10 @@ def tiny_model(target: Target, *, knobs: bool = True, flip_tying: bool = False) 
     model = model_class(config).train()
     _randomize(model)
     owner = _owner(model, target, how)
-    (turn_knobs if knobs else turn_knobs_off)(owner, target.chain)
+    turned = (turn_knobs if knobs else turn_knobs_off)(owner, target.chain)
     batch = tiny_batch(model, how)
     _spread_logits(model, owner, target.head, batch.inputs)
-    return TinyModel(model, batch, how.untrained or "")
+    return TinyModel(model, batch, how.untrained or "", turned)
 
 
 def _owner(model: nn.Module, target: Target, how: Recipe) -> nn.Module:

@@ -5,12 +5,11 @@ The fused branch is proved to have run by counting the calls that the generated 
 
 from __future__ import annotations
 
-import functools
 import inspect
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +22,8 @@ from fusegen.runtime import InstallReport, coverage, install
 from fusegen.runtime.outcomes import GIVEN
 from fusegen.verify.cases import FLIPPED_TYING, KNOBS_OFF, PLAIN, Case
 from fusegen.verify.comparison import LOGITS, compare
+from fusegen.verify.losses import editing, watch
+from fusegen.verify.proof import Omission, gaps, unnoticed
 from fusegen.verify.reach import reach
 from fusegen.verify.recipes import compiled_classes
 from fusegen.verify.records import (
@@ -33,6 +34,9 @@ from fusegen.verify.records import (
     NOT_EMITTED,
     NOT_FUSED,
     SAME,
+    SKIPPED,
+    UNPROVEN,
+    VERIFIED,
     CheckResult,
     ClassResult,
     Reach,
@@ -43,8 +47,9 @@ from fusegen.verify.targets import Target, module_path
 from fusegen.verify.tiny_inputs import Batch
 from fusegen.verify.tiny_models import TinyModel, tiny_model
 
-LOSSES = "fusegen.runtime.losses"
 Breakage = Callable[[ModuleType], None]
+
+_NO_KNOB_OFF = "no knob of the chain can be off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,14 @@ class _Original:
     reference: Ran | Raised | None
     inputs: dict[str, Any]
     remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _NotRun:
+    """A case that makes no sense for the class (`not applicable`), or that could not be made (`skipped`)."""
+
+    outcome: str
+    detail: str
 
 
 def verify_class(task: Task) -> ClassResult:
@@ -98,19 +111,62 @@ def _verified(task: Task) -> ClassResult:
         return ClassResult(task.target.id, FAILED, reason=_why_not_installed(report, task))
     calls = _watched_losses(task)
     checks = tuple(_check(case, originals[case.name], builds, calls, task) for case in cases)
-    return ClassResult(task.target.id, class_outcome(checks), checks, _reach(builds[PLAIN], originals.values()))
+    outcome, doubts = class_outcome(checks), tuple(_skipped(checks))
+    if outcome == VERIFIED:
+        doubts += tuple(_doubts(task, originals, builds, calls))
+        outcome = UNPROVEN if doubts else VERIFIED
+    reach_of_class = _reach(builds[PLAIN], originals.values())
+    return ClassResult(task.target.id, outcome, checks, reach_of_class, reason="; ".join(dict.fromkeys(doubts)))
 
 
-def _reach(plain: TinyModel | Raised, originals: Iterable[_Original | str]) -> Reach:
+def _skipped(checks: tuple[CheckResult, ...]) -> Iterator[str]:
+    for check in checks:
+        if check.outcome == SKIPPED:
+            yield f"the check {check.check} was skipped: {check.detail}"
+
+
+def _doubts(
+    task: Task, originals: dict[str, _Original | _NotRun], builds: _Builds, calls: list[frozenset[str]]
+) -> Iterator[str]:
+    """What the checks cannot have shown about the operations of the chain."""
+    tiny, chain = builds[PLAIN], task.target.chain
+    assert isinstance(tiny, TinyModel)
+    before = len(calls)
+    run(task.cases[0], tiny.model, _inputs(task.cases[0], tiny.batch) or {})
+    handed = frozenset[str]().union(*calls[before:])
+    yield from gaps(chain, tiny.turned, handed)
+
+    def notices(omission: Omission) -> bool:
+        return any(
+            _notices(case, originals[case.name], tiny, omission, task) for case in task.cases[:1] + _coarse(task)
+        )
+
+    yield from unnoticed(chain, handed, notices)
+
+
+def _coarse(task: Task) -> tuple[Case, ...]:
+    """The check in which a cast shows: in float32 it is none."""
+    return tuple(case for case in task.cases if case.weights == torch.bfloat16)
+
+
+def _notices(case: Case, original: _Original | _NotRun, tiny: TinyModel, omission: Omission, task: Task) -> bool:
+    if isinstance(original, _NotRun) or isinstance(original.answer, Raised):
+        return False
+    with editing(_generated_module(task), omission.edit):
+        patched = run(case, tiny.model, original.inputs)
+    return compare(case, original.answer, patched, original.reference, fused=True).outcome == DIFFERENT
+
+
+def _reach(plain: TinyModel | Raised, originals: Iterable[_Original | _NotRun]) -> Reach:
     assert isinstance(plain, TinyModel)
     answers = (each.answer for each in originals if isinstance(each, _Original))
     return reach(plain, [answer for answer in answers if isinstance(answer, Ran)])
 
 
-def _trouble(case: Case, first: _Original | str, plain: TinyModel | Raised, repeat: bool) -> str | None:
+def _trouble(case: Case, first: _Original | _NotRun, plain: TinyModel | Raised, repeat: bool) -> str | None:
     """Why there is nothing to compare with: the original cannot be built or run, or does not repeat itself."""
-    if isinstance(plain, Raised) or isinstance(first, str):
-        return str(plain) if isinstance(plain, Raised) else str(first)
+    if isinstance(plain, Raised) or isinstance(first, _NotRun):
+        return str(plain) if isinstance(plain, Raised) else first.detail
     if isinstance(first.answer, Raised):
         return str(first.answer)
     again = run(case, plain.model, first.inputs) if repeat else first.answer
@@ -145,20 +201,22 @@ class _Builds(dict[str, "TinyModel | Raised"]):
         return self[build]
 
 
-def _original(case: Case, task: Task, builds: _Builds) -> _Original | str:
-    """What the original answers, or why the case does not apply."""
+def _original(case: Case, task: Task, builds: _Builds) -> _Original | _NotRun:
+    """What the original answers, or why it is not asked."""
     if case.build == KNOBS_OFF and not any("is not None" in step.get("when", "") for step in task.target.chain):
-        return "no knob of the chain can be off"
+        return _NotRun(NOT_APPLICABLE, _NO_KNOB_OFF)
     if case.compiled and task.target.class_name not in compiled_classes():
-        return "not in the sample of families that is compiled"
+        return _NotRun(NOT_APPLICABLE, "not in the sample of families that is compiled")
     tiny = builds[case.build]
     if isinstance(tiny, Raised):
-        return f"cannot be built so: {tiny}"
+        return _NotRun(SKIPPED, f"cannot be built so: {tiny}")
+    if case.build == KNOBS_OFF and not tiny.turned:
+        return _NotRun(NOT_APPLICABLE, _NO_KNOB_OFF)
     if case.checkpointing and not getattr(tiny.model, "supports_gradient_checkpointing", False):
-        return "the original has no gradient checkpointing"
+        return _NotRun(NOT_APPLICABLE, "the original has no gradient checkpointing")
     inputs = _inputs(case, tiny.batch)
     if inputs is None:
-        return "the forward takes no labels of that name and shape"
+        return _NotRun(NOT_APPLICABLE, "the forward takes no labels of that name and shape")
     answer = run(case, tiny.model, inputs)
     text = _inputs(case, tiny.batch.text) if isinstance(answer, Raised) and tiny.batch.text else None
     if text is not None and isinstance(again := run(case, tiny.model, text), Ran):
@@ -184,20 +242,12 @@ def _why_not_installed(report: InstallReport, task: Task) -> str:
     return f"{module_path(task.generated, task.target)}: {reasons[0] if reasons else 'install did not use it'}"
 
 
-def _watched_losses(task: Task) -> list[str]:
+def _watched_losses(task: Task) -> list[frozenset[str]]:
     """The list to which each call of a loss in the class's generated module is added from now on."""
-    calls: list[str] = []
     module = _generated_module(task)
     if task.breakage is not None:
         task.breakage(module)
-    for name, function in losses_of(module).items():
-        setattr(module, name, _counted(function, calls))
-    return calls
-
-
-def losses_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
-    """The losses of the runtime that a generated module has imported, by their names in it."""
-    return {name: each for name, each in vars(module).items() if getattr(each, "__module__", None) == LOSSES}
+    return watch(module)
 
 
 def _generated_module(task: Task) -> ModuleType:
@@ -206,19 +256,11 @@ def _generated_module(task: Task) -> ModuleType:
     return import_module(f"{read_tree(task.generated).package}.{task.target.module}")
 
 
-def _counted(function: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def count(*arguments: Any, **keywords: Any) -> Any:
-        if not torch.compiler.is_compiling():
-            calls.append(function.__name__)
-        return function(*arguments, **keywords)
-
-    return count
-
-
-def _check(case: Case, original: _Original | str, builds: _Builds, calls: list[str], task: Task) -> CheckResult:
-    if isinstance(original, str):
-        return CheckResult(case.name, NOT_APPLICABLE, detail=original)
+def _check(
+    case: Case, original: _Original | _NotRun, builds: _Builds, calls: list[frozenset[str]], task: Task
+) -> CheckResult:
+    if isinstance(original, _NotRun):
+        return CheckResult(case.name, original.outcome, detail=original.detail)
     tiny = builds[case.build]
     assert isinstance(tiny, TinyModel)
     before, counted = len(calls), dict(_coverage(task.target))

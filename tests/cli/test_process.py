@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 RUN = "import sys; from fusegen.cli import main; main()"
+MODULE = [sys.executable, "-m", "fusegen"]
 HEAVY = ("torch", "transformers", "triton", "libcst", "rich", "jinja2", "numpy")
 
 
@@ -90,3 +91,9 @@ def test_a_slow_scan_shows_a_bar_on_stderr(tree: Path) -> None:
     assert done.stdout == b""
     assert "Reading models LlamaModel" in drawn
     assert "/5" in drawn
+
+
+def test_runs_as_a_module() -> None:
+    done = subprocess.run([*MODULE, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("fusegen ")
+    assert subprocess.run([*MODULE, "nothing"], capture_output=True, check=False).returncode == 2

@@ -113,11 +113,37 @@ def test_a_huge_file_is_a_failure_and_the_next_is_read(checkout: Path) -> None:
     assert report.count("match") == 2
 
 
-def test_a_link_in_a_revision_is_said(checkout: Path) -> None:
+@pytest.mark.parametrize(("name", "target"), [("bird/modeling_link.py", "modeling_bird.py"), ("other", "bird")])
+def test_a_link_in_a_revision_is_refused_by_name(checkout: Path, name: str, target: str) -> None:
     git(checkout, "checkout", "--quiet", "v1", "--", "src")
-    (checkout / "src/transformers/models/bird/modeling_link.py").symlink_to("modeling_bird.py")
+    (checkout / "src/transformers/models" / name).symlink_to(target)
     git(checkout, "add", ".")
     git(checkout, "commit", "--quiet", "-m", "link")
-    report = pipeline.scan(open_source(f"{checkout}@HEAD"), jobs=1)
-    assert [failure.file for failure in report.failures] == ["models/bird/modeling_link.py"]
-    assert report.count("match") == 2
+    with pytest.raises(SourceError, match=f"'models/{name}' at .*: it is a link"):
+        open_source(f"{checkout}@HEAD").paths()
+
+
+def test_a_link_that_can_be_no_model_does_not_matter(checkout: Path) -> None:
+    git(checkout, "checkout", "--quiet", "v1", "--", "src")
+    (checkout / "src/transformers/models/bird/README.md").symlink_to("/etc/motd")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "-m", "link")
+    assert pipeline.scan(open_source(f"{checkout}@HEAD"), jobs=1).count("match") == 2
+
+
+def test_a_folder_of_a_revision_that_leads_upwards_is_refused_by_name(checkout: Path) -> None:
+    git(checkout, "checkout", "--quiet", "v1", "--", "src")
+
+    def tree(entries: str) -> str:
+        made = subprocess.run(
+            ["git", "mktree", "--missing"], cwd=checkout, input=entries, capture_output=True, text=True, check=True
+        )
+        return made.stdout.strip()
+
+    llama, init = (git(checkout, "rev-parse", f"v1:src/transformers/{path}") for path in (LLAMA, "__init__.py"))
+    folder = tree(f"100644 blob {llama}\tmodeling_x.py\n")
+    models = tree(f"040000 tree {folder}\t..\n")
+    package = tree(f"100644 blob {init}\t__init__.py\n040000 tree {models}\tmodels\n")
+    made = git(checkout, "commit-tree", package, "-m", "crafted")
+    with pytest.raises(SourceError, match=r"models/\.\./modeling_x\.py.*leads upwards"):
+        open_source(f"{checkout}@{made}").paths()

@@ -1,0 +1,22 @@
+# verdict: reject FG303 at 21
+
+import torch
+from torch import nn
+from torch.nn import CrossEntropyLoss
+
+
+class BirdForCausalLM(BirdPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = BirdModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden_states = self.model(input_ids)[0]
+        logits = self.lm_head(hidden_states)
+        logits = logits[:, -3:, :]
+        loss = None
+        if labels is not None:
+            loss = CrossEntropyLoss()(logits.reshape(-1, self.vocab_size), labels.reshape(-1))
+        return CausalLMOutputWithPast(loss=loss, logits=logits)
