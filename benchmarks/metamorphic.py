@@ -1,7 +1,7 @@
 """Rewrites of matched forwards, each run as it is and as fusegen emits it: loss, gradients, errors and what is left behind.
 
-python benchmarks/metamorphic.py --count 100000        # both cores; docs/reliability.md has the figure (--record)
-python benchmarks/metamorphic.py --seed 7 --only 4711  # one mutant: its text, what was rewritten, what came out
+    python benchmarks/metamorphic.py --count 100000        # both cores; docs/reliability.md has the figure (--record)
+    python benchmarks/metamorphic.py --seed 7 --only 4711  # one mutant: its text, what was rewritten, what came out
 """
 
 from __future__ import annotations
@@ -51,10 +51,7 @@ def main() -> int:
         if one.verdict in WRONG:
             kinds[_kind(one)] += 1
             if kinds[_kind(one)] <= options.show:
-                print(
-                    f"{one.verdict} --only {one.number} [{one.source}] {' | '.join(one.did)}\n    {one.what}",
-                    flush=True,
-                )
+                print(f"{one.verdict} --only {one.number} [{one.source}] {' | '.join(one.did)}\n    {one.what}", flush=True)
     print(f"{len(outcomes)} mutants in {time.time() - start:.0f} s: {counted(outcomes)}")
     refused = Counter(code for one in outcomes if one.verdict == "refused" for code in one.what.split())
     print("refused by " + ", ".join(f"{code} {number}" for code, number in refused.most_common()))

@@ -1,8 +1,8 @@
 """The codes of a running program: why the runtime half leaves a forward alone, or a call of it.
 
 FG50x and FG510 are found by `install`, those from FG511 on by the guards at a call, FG523 to FG525 and FG527 by its
-loss. `runtime/reasons.py` has their
-names, `codegen/reasons.py` the codes of what is read; `fusegen rule` explains them all.
+loss. `runtime/reasons.py` has their names, `codegen/reasons.py` the codes of what is read; `fusegen rule` explains
+them all.
 """
 
 from __future__ import annotations

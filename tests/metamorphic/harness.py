@@ -1,6 +1,6 @@
 """One mutant: a rewritten forward, what fusegen makes of it, and whether both do the same.
 
-verdict(Mutant(seed=1, number=17))   ->  Outcome("equal" | "unfused" | "refused" | "wrong" | "crash" | ...)
+    verdict(Mutant(seed=1, number=17))   ->  Outcome("equal" | "unfused" | "refused" | "wrong" | "crash" | ...)
 """
 
 from __future__ import annotations
@@ -115,11 +115,7 @@ def draft(found: Base, rng: random.Random) -> Draft:
     owner = _class(module, found.site.class_name)
     function = [each for each in owner.body if isinstance(each, ast.FunctionDef) and each.name == found.site.method][-1]
     head, last = _at(function, loss.head.line), _at(function, loss.line)
-    call = next(
-        each
-        for each in ast.walk(last)
-        if isinstance(each, ast.Call) and each.lineno == loss.line and each.col_offset == loss.column
-    )
+    call = next(each for each in ast.walk(last) if isinstance(each, ast.Call) and each.lineno == loss.line and each.col_offset == loss.column)
     target = head.targets[0] if isinstance(head, ast.Assign) else None
     parameters = [each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)]
     operands = " ".join(dict.fromkeys(value for step in loss.chain for _, value in step.arguments if " " not in value))
@@ -141,11 +137,7 @@ def _class(module: ast.Module, name: str) -> ast.ClassDef:
 
 def _at(function: ast.FunctionDef, line: int) -> ast.stmt:
     """The innermost statement around a line."""
-    around = [
-        each
-        for each in ast.walk(function)
-        if isinstance(each, ast.stmt) and each.lineno <= line <= (each.end_lineno or 0)
-    ]
+    around = [each for each in ast.walk(function) if isinstance(each, ast.stmt) and each.lineno <= line <= (each.end_lineno or 0)]
     return around[-1]
 
 
@@ -153,9 +145,7 @@ def _body(function: ast.FunctionDef) -> tuple[str, str]:
     """The name of the inner model's output, and the inner model."""
     for each in ast.walk(function):
         match each:
-            case ast.Assign(
-                targets=[ast.Name(id=name)], value=ast.Call(func=ast.Attribute(value=ast.Name(id="self")) as body)
-            ):
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Attribute(value=ast.Name(id="self")) as body)):
                 return name, ast.unparse(body)
     return "", "self.model"
 
@@ -170,12 +160,8 @@ def verdict(seed: int, number: int, names: list[str]) -> Outcome:
             continue
         keep = rng.random() < 0.35
         kinds = KEEP if keep else CHANGE
-        chosen = [
-            rng.choice(
-                sorted((kinds if first else KEEP | CHANGE if not keep else KEEP).items(), key=lambda item: item[0])
-            )
-            for first in [True, *([False] * rng.choice([0, 0, 0, 1, 1, 2]))]
-        ]
+        chosen = [rng.choice(sorted((kinds if first else KEEP | CHANGE if not keep else KEEP).items(), key=lambda item: item[0]))
+                  for first in [True, *([False] * rng.choice([0, 0, 0, 1, 1, 2]))]]
         if not keep:
             rng.shuffle(chosen)
         rewritten = draft(found, rng)
@@ -195,9 +181,7 @@ def verdict(seed: int, number: int, names: list[str]) -> Outcome:
 def _settings(found: Base, rng: random.Random) -> list[Setting]:
     """The run of the source, and one more with another value of something."""
     first = _setting(found.source.name)
-    others: list[tuple[dict[str, object], dict[str, object]]] = [
-        ({}, {"labels": labels().clamp(min=0)} if "labels" in found.stock[0].parameters else {})
-    ]
+    others: list[tuple[dict[str, object], dict[str, object]]] = [({}, {"labels": labels().clamp(min=0)} if "labels" in found.stock[0].parameters else {})]
     for name, value in found.stock[0].read.items():
         if isinstance(value, bool):
             others.append(({name: not value}, {}))
