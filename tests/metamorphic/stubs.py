@@ -33,7 +33,7 @@ from transformers.loss import loss_utils
 
 from fusegen import coverage
 from fusegen.codegen.one_module import ModuleEmission, emit_module
-from fusegen.runtime import guards, in_memory
+from fusegen.runtime import calls, in_memory
 from fusegen.runtime import outcomes as made_of
 from fusegen.runtime.generated_text import generated_function
 from fusegen.runtime.swaps import swaps
@@ -456,7 +456,7 @@ def _arguments(function: Any, setting: Setting) -> dict[str, Any]:
 def run(world: World, owner: str, methods: dict[str, FunctionType] | None, setting: Setting) -> Ran:
     """One training step of a class of the world, with `methods` in place of its own."""
     found = Ran()
-    guards.reset_coverage()
+    calls.reset_coverage()
     random.seed(setting.seed)
     torch.default_generator.manual_seed(setting.seed)
     try:
@@ -492,7 +492,7 @@ def run(world: World, owner: str, methods: dict[str, FunctionType] | None, setti
         torch.set_autocast_enabled("cpu", False)
         _clear_hooks()
     counts = [counts for counts in coverage().values()]
-    found.fused = sum(each.get(guards.FUSED, 0) for each in counts)
+    found.fused = sum(each.get(calls.FUSED, 0) for each in counts)
     found.outcomes = tuple(sorted({name for each in counts for name in each}))
     return found
 

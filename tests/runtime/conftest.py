@@ -116,7 +116,7 @@ def clean_runtime(monkeypatch):
     """Nothing installed, nothing counted, no policy but the default; before the test and after it."""
     pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
     from fusegen.runtime import uninstall
-    from fusegen.runtime.guards import reset_coverage
+    from fusegen.runtime.calls import reset_coverage
 
     monkeypatch.delenv("FUSEGEN_FUSE", raising=False)
     uninstall()
@@ -124,3 +124,14 @@ def clean_runtime(monkeypatch):
     yield
     uninstall()
     reset_coverage()
+
+
+@pytest.fixture
+def mesh():
+    """A mesh of this process alone."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
