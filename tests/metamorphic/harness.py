@@ -9,6 +9,7 @@ import ast
 import copy
 import functools
 import random
+import re
 import traceback
 import warnings
 from collections import Counter
@@ -32,6 +33,8 @@ from fusegen.codegen.records import Site
 # bad: not of fusegen: a rewrite that should have kept the numbers did not.
 GOOD, WRONG = ("equal", "unfused", "refused"), ("wrong", "silent", "crash", "bad")
 _TRIES = 40
+# Where the original rounds its logits to 16 bits, the fused loss does not: as `fusegen verify` has it.
+_LOW, _ROUNDED = re.compile(r"autocast|bfloat16|half\("), 2e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +215,9 @@ def _judged(found: Base, stock_world: World, text: str, settings: list[Setting],
         codes = sorted({each.code for each in generated.unmatched if each.class_name == owner})
         return "refused", " ".join(codes) or "no site"
     fused = [run(world, owner, methods, setting) for setting in settings]
+    tolerance = _ROUNDED if _LOW.search(text) else 2e-5
     for setting, one, two in zip(settings, stock, fused, strict=True):
-        other = difference(one, two)
+        other = difference(one, two, tolerance)
         if other is not None:
             verdict = "silent" if one.raised else "crash" if two.raised else "wrong"
             return verdict, f"{other}; config {setting.config}, {sorted(setting.arguments)}, {two.outcomes}"

@@ -1240,7 +1240,8 @@ def other_attribute(draft: Draft) -> str:
 
 @changes
 def drop_argument(draft: Draft) -> str:
-    call = draft.choose([n for each in draft.near() for n in _expressions(each, ast.Call) if n.args or n.keywords])
+    calls = [n for each in draft.near() for n in _expressions(each, ast.Call) if n.args or n.keywords]
+    call = draft.choose([each for each in calls if "kwargs." not in ast.unparse(each.func)])
     before = ast.unparse(call)[:60]
     part = call.args if call.args and (not call.keywords or draft.random.random() < 0.5) else call.keywords
     part.pop(draft.random.randrange(len(part)))
