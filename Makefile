@@ -37,7 +37,7 @@ new-venv:
 
 run: $(STAMP) ## the main job: scan the installed transformers, then generate into build/generated
 	$(BIN)/fusegen scan
-	$(BIN)/fusegen emit --out build/generated
+	$(BIN)/fusegen emit --out build/generated --force
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -64,7 +65,8 @@ def _status() -> int:
     except click.ClickException as error:
         return say(error)
     except (click.Abort, KeyboardInterrupt):
-        say(Refused("Interrupted."))
+        with suppress(OSError):
+            click.echo("Interrupted.", err=True)
         return INTERRUPTED
     except SystemExit as ended:
         # click's own answer to a reader that went away, and what shell completion ends with.

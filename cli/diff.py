@@ -67,7 +67,7 @@ def command(
     checkout (path@v5.5.4), or a report that 'fusegen scan --format json' wrote. Nothing is installed, imported or
     checked out.
     """
-    from fusegen.cli.terminal import note, start_logging, wants_color, write_result
+    from fusegen.cli.terminal import note, start_logging, wants_color, write_diff, write_result
 
     verbosity = -1 if quiet else verbose
     start_logging(verbosity)
@@ -77,7 +77,7 @@ def command(
         color = output_file is None and format_name == "text" and wants_color(sys.stdout)
         reading = HowToRead(model, jobs, cache, verbosity)
         result = _of_trees(old, new, reading, fail_on, format_name, color)
-    write_result(result.text, output_file)
+    (write_diff if generated else write_result)(result.text, output_file)
     if result.findings and not result.status:
         note(f"{plural(result.findings, 'change')} of a kind that --fail-on names.", verbosity)
     context.exit(result.status or int(result.findings > 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,8 @@ PACKAGES = ("fusegen", "torch", "triton", "transformers", "accelerate", "peft", 
 
 _PROGRAM = """
 import json, sys
+from fusegen.codegen.processes import end_with_parent
+end_with_parent(int(sys.argv[1]))
 try:
     import fusegen
     fusegen.install()
@@ -68,7 +71,9 @@ def _version(package: str) -> str | None:
 
 
 def _looked_for() -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(os.getpid())], capture_output=True, text=True, check=False
+    )
     try:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):

@@ -44,6 +44,12 @@ _NAMED_AT_MOST = 20
 @selecting_options
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the folder is not what would be written.")
 @click.option("--diff", is_flag=True, help="Write nothing; print what would change as a unified diff.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Drop forwards of the folder that were not asked for, that are of another source or layout, or whose source "
+    "cannot be read.",
+)
 @click.pass_context
 def command(
     context: click.Context,
@@ -59,16 +65,19 @@ def command(
     model: tuple[str, ...],
     check: bool,
     diff: bool,
+    force: bool,
 ) -> None:
     """Write patched modeling files for every match that can be emitted.
 
-    The folder then holds these and no others. What is not emitted is counted by its reason, listed with -v, and
-    stands in manifest.json and the report beside it.
+    The folder then holds these and no others; where that drops what was not read or not asked for, only with --force.
+    What is not emitted is counted by its reason, listed with -v, and stands in manifest.json and the report beside it.
     """
+    from fusegen.cli.guard import Guard
     from fusegen.cli.reading import note_left_out, opened, parsed_terms, report_failures
-    from fusegen.cli.terminal import Refused, start_logging, write_result
+    from fusegen.cli.terminal import Refused, note, start_logging, write_diff, write_result
     from fusegen.codegen.selection import Selection, UnknownTerm
-    from fusegen.codegen.writer import WriteError, assert_apart, compare, differences, write
+    from fusegen.codegen.visible import visible
+    from fusegen.codegen.writer import WriteError, assert_apart, differences
 
     verbosity = -1 if quiet else verbose
     start_logging(verbosity)
@@ -83,14 +92,20 @@ def command(
             context.exit(status)
         if emission.report.ends_early:
             raise Refused(f"models may be missing from {tree.location}, so nothing is written to {out}.")
-        changes = (compare if check or diff else write)(out, emission.files)
+        if (unknown := emission.report.unknown_folders) and not force:
+            why = f"what stands in {', '.join(unknown)} is not known"
+            raise Refused(f"{why}, so nothing is written to {out}. Repair it, or give --force to go on without.")
+        guard = Guard(emission, out, force)
+        changes = guard.compared() if check or diff else guard.written()
         if diff:
-            write_result(differences(out, emission.files, changes), None)
+            write_diff(differences(out, emission.files, changes))
     except UnknownTerm as error:
         raise click.BadParameter(str(error), param_hint="--select or --ignore") from error
     except (WriteError, OSError) as error:
         raise Refused(str(error)) from error
-    summary = "".join(f"{line}\n" for line in _summary(emission, changes, out, verbosity, written=not (check or diff)))
+    written = not (check or diff)
+    lines = [*_summary(emission, changes, out, verbosity, written=written), *guard.summary(written=written)]
+    summary = "".join(f"{visible(line)}\n" for line in lines)
     if diff:
         click.echo(summary, nl=False, err=True)
     else:
@@ -98,6 +113,9 @@ def command(
     if check and changes:
         _name_changes(out, changes, verbosity)
         status = status or 1
+    if check and emission.failures:
+        note(f"Not all of the source could be read, so whether {out} is what would be written is not known.", verbosity)
+        status = 2
     context.exit(status)
 
 

@@ -68,18 +68,20 @@ def command(
 def _full(report: ScanReport, source: Source, meant: tuple[Definition, ...], color: bool) -> str:
     from fusegen.codegen.decoding import decode
     from fusegen.codegen.report.site import render_site
+    from fusegen.codegen.visible import printable, visible
 
     shown = [render_site(site, decode(source.read(site.file) or b""), color=color) for site in report.sites]
     asides = [
         f"{file.path}:{aside.line}: {aside.function} is no site: {aside.why}.\n"
-        for file in report.files
+        for file in printable(report).files
         for aside in file.asides
     ]
     if shown or asides:
         return "\n".join(shown + asides)
     unread = {failure.file for failure in report.failures}
     return "".join(
-        f"{each.file}:{each.line}: {each.name} computes no loss and hands no labels on.\n"
+        f"{visible(each.file)}:{each.line}: {each.name}: no cross-entropy over a vocabulary was found in it, "
+        "and no labels that it hands on.\n"
         for each in meant
         if each.file not in unread
     )

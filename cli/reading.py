@@ -13,6 +13,7 @@ from fusegen.codegen.cache import Cache, cache_directory, code_fingerprint
 from fusegen.codegen.records import Failure, ScanReport, file_report_from_json, model_of
 from fusegen.codegen.report.wording import plural
 from fusegen.codegen.sources import Source, SourceError, open_source
+from fusegen.codegen.visible import visible
 
 if TYPE_CHECKING:
     from fusegen.codegen.selection import Selection, Terms
@@ -99,7 +100,7 @@ def show_failures(failures: tuple[Failure, ...]) -> bool:
     """Prints each failure on stderr; whether one of them is a bug of fusegen."""
     for failure in failures:
         kind = "internal error, please report it: " if failure.internal else ""
-        click.echo(f"{failure.file}:{failure.line}: {kind}{failure.message}", err=True)
+        click.echo(visible(f"{failure.file}:{failure.line}: {kind}{failure.message}"), err=True)
     return any(failure.internal for failure in failures)
 
 
@@ -112,7 +113,7 @@ def matching_models(known: list[str], patterns: tuple[str, ...], place: str) -> 
     """The names in `known` that patterns match; a refusal with close matches for a pattern that matches none."""
     chosen: dict[str, None] = {}
     for pattern in patterns:
-        names = [name for name in known if fnmatchcase(name, pattern)]
+        names = [name for name in known if name == pattern or fnmatchcase(name, pattern)]
         if not names:
             from fusegen.codegen.selection import close_names
 

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     multiple=True,
     callback=comma_separated,
     metavar="TERMS",
-    help="Exit with 1 if a shown site is one of these; 'unmatched' is reject or delegated.",
+    help="Exit with 1 if a shown site is one of these ('unmatched' is reject or delegated), for 'not-read' if a file "
+    "could not be read.",
 )
 @click.pass_context
 def command(
@@ -62,13 +63,14 @@ def command(
     from fusegen.codegen.isolation import shown, with_failures
     from fusegen.codegen.pages import site_pages
     from fusegen.codegen.report import WITH_PAGES, Presentation, renderer
-    from fusegen.codegen.selection import Selection
+    from fusegen.codegen.report.wording import plural
+    from fusegen.codegen.selection import NOT_READ, Selection
 
     verbosity = -1 if quiet else verbose
     start_logging(verbosity)
     tree = opened(source)
     chosen = Selection(parsed_terms("select", select, tree), parsed_terms("ignore", ignore, tree))
-    failing = parsed_terms("fail-on", fail_on, tree)
+    failing = parsed_terms("fail-on", tuple(word for word in fail_on if word != NOT_READ), tree)
     whole = scanned(tree, models=model, jobs=jobs, use_cache=cache, verbosity=verbosity)
     note_left_out(tree, model, verbosity)
     report = checked(chosen, whole).narrow(whole)
@@ -88,9 +90,13 @@ def command(
 
     text, report = shown(made, report)
     write_result(text, output_file)
-    status = report_failures(with_failures(whole, report))
+    whole = with_failures(whole, report)
+    status = report_failures(whole)
     findings = sum(map(failing.match, report.sites)) if failing else 0
     if findings and not status:
         note(f"{findings} of the shown sites {'is' if findings == 1 else 'are'} named by --fail-on.", verbosity)
+        status = 1
+    if NOT_READ in fail_on and whole.failures and not status:
+        note(f"{plural(len(whole.failures), 'failure')} to read, which --fail-on names.", verbosity)
         status = 1
     context.exit(status)

@@ -16,6 +16,8 @@ from typing import IO, Any
 
 import click
 
+from fusegen.codegen.visible import visible, visible_lines
+
 # A bar that appears and is gone at once is noise, and rich takes a tenth of a second to import.
 PATIENCE_SECONDS = 0.4
 
@@ -26,6 +28,9 @@ class Refused(click.ClickException):
     """Input that cannot be used: the message is for people, the exit status is 2."""
 
     exit_code = 2
+
+    def format_message(self) -> str:
+        return visible(self.message)
 
 
 def claim_streams(command: Sequence[str]) -> None:
@@ -72,6 +77,11 @@ def abandon_unwritable(stream: IO[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible_lines(super().format(record))
+
+
 def wants_color(stream: IO[Any]) -> bool:
     """NO_COLOR wins over FORCE_COLOR; without either, a terminal that is not `dumb` gets colours."""
     if os.environ.get("NO_COLOR"):
@@ -88,7 +98,7 @@ def is_terminal(stream: IO[Any]) -> bool:
 def note(message: str, verbosity: int) -> None:
     """A remark on stderr, unless the user asked for quiet."""
     if verbosity >= 0:
-        click.echo(message, err=True)
+        click.echo(visible(message), err=True)
 
 
 def start_logging(verbosity: int) -> None:
@@ -97,7 +107,7 @@ def start_logging(verbosity: int) -> None:
     logger = logging.getLogger("fusegen")
     logger.setLevel(level)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
     logger.handlers = [handler]
     logger.propagate = False
 
@@ -118,6 +128,12 @@ def write_result(text: str, output_file: Path | None) -> None:
             _put(output_file.resolve(), text)
     except OSError as error:
         raise Refused(f"cannot write {output_file}: {error.strerror}. Choose another --output-file.") from error
+
+
+def write_diff(text: str, output_file: Path | None = None) -> None:
+    """`write_result` for a diff, which is exact for who applies it; a terminal gets nothing that acts on it."""
+    exact = output_file is not None or not is_terminal(sys.stdout)
+    write_result(text if exact else visible_lines(text), output_file)
 
 
 def _print(text: str) -> None:

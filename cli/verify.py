@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 @click.option(
     "--generated",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("generated"),
-    show_default=True,
     metavar="DIR",
-    help="The tree that 'fusegen emit' wrote.",
+    help="A tree that 'fusegen emit' wrote.  [default: the one that ships, which fusegen.install() takes]",
 )
 @click.option(
     "--checks",
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
 def command(
     context: click.Context,
     models: tuple[str, ...],
-    generated: Path,
+    generated: Path | None,
     checks: str,
     jobs: int | None,
     format_name: str,
@@ -74,6 +72,9 @@ def command(
     from fusegen.verify.targets import TargetError, read_targets
 
     verbosity = -1 if quiet else verbose
+    if generated is None:
+        generated = _shipped_tree()
+        note(f"Verifying the tree that ships, which fusegen.install() takes: {generated}", verbosity)
     try:
         targets = read_targets(generated, models)
         verify = _verification()
@@ -87,12 +88,47 @@ def command(
     context.exit(1 if report.failed else 0)
 
 
+def _shipped_tree() -> Path:
+    """The folder of the tree that `fusegen.install()` takes, from here where that is shorter."""
+    from importlib.util import find_spec
+
+    from fusegen.cli.terminal import Refused
+    from fusegen.contract.package import SHIPPED_TREE
+
+    spec = find_spec(SHIPPED_TREE)
+    if spec is None or not spec.submodule_search_locations:
+        raise Refused(f"there is no {SHIPPED_TREE} beside {__package__}. Name a tree: --generated DIR")
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
 def _verification() -> Callable[..., VerifyReport]:
     """The function that verifies; a refusal where torch or transformers is not installed."""
     from fusegen.cli.terminal import Refused
 
+    _assert_supported()
     try:
         from fusegen.verify.verification import verify
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise Refused(f"{error}. Install the extra: pip install 'fusegen[runtime]'.") from error
     return verify
+
+
+def _assert_supported() -> None:
+    """A refusal for a transformers that is older than what can be verified; one that is missing is found later."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.version import Version
+
+    from fusegen.cli.terminal import Refused
+    from fusegen.contract.package import OLDEST_TRANSFORMERS
+
+    try:
+        installed = version("transformers")
+    except PackageNotFoundError:
+        return
+    if Version(installed) < Version(OLDEST_TRANSFORMERS):
+        raise Refused(
+            f"transformers {installed} is older than {OLDEST_TRANSFORMERS}, the oldest release that can be verified. "
+            "Upgrade it: pip install -U transformers"
+        )

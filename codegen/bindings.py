@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from fusegen.codegen.storage import roots
 from fusegen.codegen.values import Attr, Call, Const, Global, Opaque, Select, Value
 
+Environment = dict[str, Value]
+
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
@@ -34,15 +36,16 @@ class Sink:
 
 @dataclass(slots=True)
 class Trace:
-    """All that a function computes: its calls, its sinks, its attribute stores and its joined result."""
+    """All that a function computes: its calls, its sinks, its attribute stores and its joined result.
+
+    `before` is what names hold before each statement, by its `id`, where that was asked for.
+    """
 
     calls: list[CallRecord] = field(default_factory=list)
     sinks: list[Sink] = field(default_factory=list)
     stores: list[tuple[Attr, Value, tuple[Value, ...]]] = field(default_factory=list)
     result: Value | None = None
-
-
-Environment = dict[str, Value]
+    before: dict[int, Environment] = field(default_factory=dict)
 
 
 class Bindings:

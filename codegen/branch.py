@@ -97,7 +97,7 @@ class Branch:
         losses: list[VocabularyCall],
         logits: str,
         labels: str,
-        dead: list[ast.expr],
+        dead: set[ast.expr],
         flat: bool,
     ) -> None:
         self.analysis = analysis
@@ -110,7 +110,7 @@ class Branch:
         self.logits = logits
         self.labels = labels
         self.flat = flat
-        self.dead = {ast.dump(test) for test in dead}
+        self.dead = dead
         self.tainted = {logits}
         self.dropped: set[str] = set()
         self.packed: set[str] = set()
@@ -163,7 +163,7 @@ class Branch:
                 self.refuse("FG601", "the loss is under a condition with an `else`", statement)
 
     def _add_reader(self, statement: ast.stmt, depth: int) -> None:
-        if isinstance(statement, ast.If) and not statement.orelse and ast.dump(statement.test) in self.dead:
+        if isinstance(statement, ast.If) and not statement.orelse and statement.test in self.dead:
             return
         if is_label_move(statement, self.labels):
             self.dropped.add(self.labels)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
+
+from fusegen.codegen.class_body import ClassBody, class_body
 
 # Patterns that begin with a newline: `re` looks for one many times faster than for the start of a line.
 _TOP = re.compile(r"\n(?:class[ \t]+(\w+)|(?:async[ \t]+)?def[ \t]+(\w+)|@|[^\s#)\]}])")
@@ -66,9 +68,19 @@ class FunctionBlock:
 class ClassBlock:
     """A class: its methods are told apart on first use, its header and each method parsed on first use."""
 
-    def __init__(self, name: str, block: Block, methods: dict[str, FunctionBlock] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        block: Block,
+        methods: dict[str, FunctionBlock] | None = None,
+        *,
+        decorators: str = "",
+        node: ast.ClassDef | None = None,
+    ) -> None:
         self.name = name
         self.block = block
+        self._decorators = decorators
+        self._node = node
         if methods is not None:
             self.__dict__["methods"] = methods
 
@@ -105,29 +117,42 @@ class ClassBlock:
         return methods
 
     @cached_property
-    def assigned(self) -> frozenset[str]:
-        """Names that the class body assigns or defines under a condition.
+    def body(self) -> ClassBody:
+        """What the class body does besides defining methods. Raises `SyntaxError`."""
+        return class_body(self.text, self.block.line, self._node)
 
-        As far as its text shows: a line of a docstring may be taken for one.
-        """
-        indent = re.search(r"\n([ \t]+)\S", self.text)
-        if indent is None:
-            return frozenset(re.findall(r"[:;][ \t]*(\w+)[ \t]*=(?!=)", self.text))
-        margin = indent.group(1)
-        names = re.findall(rf"^{margin}(\w+)[ \t]*(?::[^=\n]*)?=(?!=)", self.text, re.MULTILINE)
-        if re.search(rf"^{margin}(?:if|else|elif|try|except|with|for|while)\b.*:", self.text, re.MULTILINE):
-            names += re.findall(rf"^{margin}[ \t]+(?:async[ \t]+)?def[ \t]+(\w+)", self.text, re.MULTILINE)
-        return frozenset(names)
+    @property
+    def assigned(self) -> Mapping[str, int]:
+        """Names that the class body binds otherwise than by a plain definition, with the line."""
+        return self.body.bound
+
+    @cached_property
+    def definition(self) -> ast.ClassDef:
+        """The whole class with its decorators, at the lines of the file. Raises `SyntaxError`."""
+        if self._node is not None:
+            return self._node
+        above = self._decorators
+        tree = ast.parse("\n" * (self.block.line - above.count("\n") - 1) + above + self.text)
+        (node,) = (each for each in tree.body if isinstance(each, ast.ClassDef))
+        return node
+
+    @cached_property
+    def header(self) -> ast.ClassDef:
+        """The class without its body: decorators, bases and keywords."""
+        if self._node is not None:
+            return self._node
+        above = self._decorators
+        start = "\n" * (self.block.line - above.count("\n") - 1) + above
+        node = ast.parse(f"{start}{_header_only(self.text)} pass").body[0]
+        assert isinstance(node, ast.ClassDef)
+        return node
 
     @cached_property
     def bases(self) -> tuple[str, ...]:
         """The base classes as they are spelled: `("nn.Module",)`."""
         if "(" not in self.text.split("\n", 1)[0]:
             return ()
-        tree = ast.parse(_header_only(self.text[self.text.index("class ") :]) + "\n    pass")
-        node = tree.body[0]
-        assert isinstance(node, ast.ClassDef)
-        return tuple(ast.unparse(base) for base in node.bases)
+        return tuple(ast.unparse(base) for base in self.header.bases)
 
 
 def _check_whole(piece: str, name: str, line: int) -> None:
@@ -169,6 +194,7 @@ class FileIndex:
         self.classes: dict[str, ClassBlock] = {}
         self.functions: dict[str, FunctionBlock] = {}
         self._margin: list[tuple[int, int]] = []
+        self.repeated: dict[str, int] = {}
         self._mro: dict[str, list[ClassBlock]] = {}
         self._split()
 
@@ -183,7 +209,8 @@ class FileIndex:
                 line += self.text.count("\n", seen, start)
                 seen = start
                 if class_name:
-                    self.classes[class_name] = ClassBlock(class_name, Block(self.text[start:end], line))
+                    above = self.text[decorated_from:start] if decorated_from is not None else ""
+                    self._add(ClassBlock(class_name, Block(self.text[start:end], line), decorators=above))
                 else:
                     first = start if decorated_from is None else decorated_from
                     first_line = line - self.text.count("\n", first, start)
@@ -197,6 +224,12 @@ class FileIndex:
             elif decorated_from is None:
                 self._margin.append((start, end))
 
+    def _add(self, block: ClassBlock) -> None:
+        """Note a class; of two with one name the last one counts, and `repeated` has its line."""
+        if block.name in self.classes:
+            self.repeated[block.name] = block.block.line
+        self.classes[block.name] = block
+
     @cached_property
     def imports(self) -> dict[str, str]:
         """Names that module-level imports bind, to what they stand for; relative ones start with dots."""
@@ -207,6 +240,18 @@ class FileIndex:
         """Names that the module binds in more ways than one: a definition and an assignment, two imports, ..."""
         defined = self.classes.keys() | self.functions.keys()
         return frozenset(name for name, paths in self._bound.items() if len(paths) > 1 or name in defined)
+
+    def margin_pieces(self, pattern: re.Pattern[str]) -> Iterator[tuple[int, str]]:
+        """Where a pattern occurs in the statements at the margin, and what it matched there."""
+        for start, end in self._margin:
+            for match in pattern.finditer(self.text, start, end):
+                yield match.start(), match.group().rstrip("( \t")
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """Names that this file gives their meaning: what it defines, assigns, or imports from more than one place."""
+        assigned = (name for name, paths in self._bound.items() if paths != [self.imports.get(name)])
+        return frozenset([*self.classes, *self.functions, *assigned])
 
     @cached_property
     def _bound(self) -> dict[str, list[str]]:
@@ -246,6 +291,7 @@ class FileIndex:
         """The same index from a parse of the whole file. Raises `SyntaxError` if the file is not Python."""
         index = cls.__new__(cls)
         index.text, index.classes, index.functions, index._margin, index._mro = text, {}, {}, [], {}
+        index.repeated = {}
         lines = StringIO(text).readlines()  # ends lines where the parser does: not at a form feed
         tree = ast.parse(text)
         for node in tree.body:
@@ -261,7 +307,7 @@ class FileIndex:
                         piece = Block("".join(lines[start - 1 : item.end_lineno]), start)
                         methods[item.name] = FunctionBlock(item.name, node.name, piece, item)
                 own = Block("".join(lines[node.lineno - 1 : node.end_lineno]), node.lineno)
-                index.classes[node.name] = ClassBlock(node.name, own, methods)
+                index._add(ClassBlock(node.name, own, methods, node=node))
             else:
                 start = sum(len(line) for line in lines[: first - 1])
                 index._margin.append((start, start + len(block.text)))

@@ -69,9 +69,11 @@ def _of(file: FileReport, parts: list[str], meant: tuple[Definition, ...]) -> Fi
     def chosen(function: str) -> bool:
         return any(function == each or function.startswith(each + ".") for each in wanted)
 
+    sites = tuple(site for site in file.sites if chosen(site.id.removeprefix(f"{site.model}.")))
     return replace(
         file,
-        sites=tuple(site for site in file.sites if chosen(site.id.removeprefix(f"{site.model}."))),
+        sites=sites,
+        hidden=file.hidden + len(file.sites) - len(sites),
         asides=tuple(aside for aside in file.asides if chosen(aside.function)),
     )
 

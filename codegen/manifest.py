@@ -15,6 +15,7 @@ from fusegen.codegen.layouts import PATCH, generated_path
 from fusegen.codegen.pipeline import RULES_VERSION
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import Operation, ScanReport, Site, VocabularyLoss
+from fusegen.codegen.visible import json_text
 
 if TYPE_CHECKING:
     from fusegen.codegen.emit import FileOutcome, NotEmitted
@@ -69,7 +70,7 @@ def class_entries(
 
 def as_text(manifest: JsonObject) -> str:
     """A manifest as it stands in the file."""
-    return json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    return json_text(json.dumps(manifest, indent=1, ensure_ascii=False)) + "\n"
 
 
 def digests(files: dict[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from fusegen.codegen.report.json_report import document
 from fusegen.codegen.report.markdown import not_emitted_section
 from fusegen.codegen.report.page import Excerpt, Refusal
 from fusegen.codegen.report.verified import verifications
+from fusegen.codegen.visible import json_text
 
 if TYPE_CHECKING:
     from fusegen.codegen.emit import FileOutcome, NotEmitted
@@ -84,7 +85,7 @@ def package_files(
 def _json_report(report: ScanReport, version: str, not_emitted: tuple[NotEmitted, ...]) -> str:
     """The JSON report with a line for each site, which a review of a change can show."""
     data = document(report, version) | {"not_emitted": [not_emitted_entry(each) for each in not_emitted]}
-    return "{\n" + ",\n".join(f" {_dumped(key)}: {_lines(value)}" for key, value in data.items()) + "\n}\n"
+    return json_text("{\n" + ",\n".join(f" {_dumped(key)}: {_lines(value)}" for key, value in data.items()) + "\n}\n")
 
 
 def _lines(value: Any) -> str:

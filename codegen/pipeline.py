@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import multiprocessing
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -25,6 +22,7 @@ from fusegen.codegen.index import FileIndex, FunctionBlock
 from fusegen.codegen.isolation import bug
 from fusegen.codegen.losses import LossReader, loss_mapping
 from fusegen.codegen.members import Scope
+from fusegen.codegen.processes import worker_pool
 from fusegen.codegen.records import MATCH, Aside, Failure, FileReport, ScanReport, Site
 
 if TYPE_CHECKING:
@@ -147,11 +145,9 @@ def _in_processes(
         for path in paths:
             yield read(source, path, mapping)
         return
-    # fork shares what is imported already; elsewhere processes start afresh.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     chunks = [paths[start :: jobs * 8] for start in range(jobs * 8)]
     alone: list[str] = []
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with worker_pool(jobs) as pool:
         reading = [(chunk, pool.submit(_read_chunk, read, source, chunk, mapping)) for chunk in chunks if chunk]
         for chunk, future in reading:
             try:
@@ -160,7 +156,7 @@ def _in_processes(
                 alone += chunk
     for path in alone:
         # A process died, and with it what the others were at: only the file that it dies of again is lost.
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
+        with worker_pool(1) as pool:
             try:
                 yield pool.submit(read, source, path, mapping).result()
             except BrokenProcessPool:

@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fusegen.codegen.bindings import Trace
+from fusegen.codegen.decorators import unknown_decorator
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.members import InFile, Linear, Plain, Scope, Tensor, is_config
 from fusegen.codegen.trace import trace
@@ -35,13 +35,17 @@ _DEEPEST = 8
 
 @dataclass(frozen=True, slots=True)
 class HeadRead:
-    """A product with a weight matrix: `hidden @ weight.T (+ bias)`."""
+    """A product with a weight matrix: `hidden @ weight.T (+ bias)`.
+
+    `place` is the module that has the weight; None where the matrix is put together from several.
+    """
 
     value: Value
     linear: str
     hidden: Value
     rows: Value | None
     bias: str
+    place: Value | None
 
 
 class Reading:
@@ -106,11 +110,11 @@ class Reading:
             case Call() if _is_spread(value):
                 return None
             case Call(Attr() | Index() as place, (hidden,), ()) if (linear := self._linear_at(place)) is not None:
-                return HeadRead(value, render(place), hidden, linear.rows, linear.bias)
+                return HeadRead(value, render(place), hidden, linear.rows, linear.bias, place)
             case Call(Global("torch.nn.functional.linear"), (hidden, Attr(owner, "weight") as weight, *rest), keywords):
                 bias = rest[0] if rest else dict(keywords).get("bias")
                 if self._is_matrix(weight):
-                    return HeadRead(value, render(owner), hidden, self._rows_of(owner), _bias_of(owner, bias))
+                    return HeadRead(value, render(owner), hidden, self._rows_of(owner), _bias_of(owner, bias), owner)
             case (
                 Call(Global("torch.matmul"), (hidden, matrix), ())
                 | Call(Attr(hidden, "matmul"), (matrix,), ())
@@ -118,10 +122,10 @@ class Reading:
             ):
                 match transposed(matrix):
                     case Attr(owner, "weight"):
-                        return HeadRead(value, render(owner), hidden, self._rows_of(owner), "no")
+                        return HeadRead(value, render(owner), hidden, self._rows_of(owner), "no", owner)
                 first = self._assembled(matrix)
                 if first is not None:
-                    return HeadRead(value, render(matrix), hidden, self._rows_of(first), "no")
+                    return HeadRead(value, render(matrix), hidden, self._rows_of(first), "no", None)
         return None
 
     def _linear_at(self, place: Value) -> Linear | None:
@@ -236,7 +240,7 @@ class Reading:
         """Parameters to values; None if the call does not show which argument goes where."""
         arguments = function.args
         names = [argument.arg for argument in [*arguments.posonlyargs, *arguments.args]]
-        if not all(_is_harmless(decorator) for decorator in function.decorator_list) or any(
+        if unknown_decorator(function.decorator_list, self.scope) is not None or any(
             isinstance(argument, Starred) for argument in call.args
         ):
             return None
@@ -267,18 +271,6 @@ class Reading:
             if extra is not None:
                 bound[extra.arg] = Opaque("further arguments", next(self.scope.stamps))
         return bound
-
-
-_HARMLESS_DECORATORS = re.compile(
-    r"torch\.jit\.\w+|torch\.compile|torch\.compiler\.\w+|can_return_tuple|auto_docstring|deprecate_kwarg"
-    r"|(add|replace)_\w*docstrings\w*|override|typing\.override"
-)
-
-
-def _is_harmless(decorator: ast.expr) -> bool:
-    """Whether a decorator leaves what a function computes, and its gradient, as they are."""
-    function = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return _HARMLESS_DECORATORS.fullmatch(ast.unparse(function)) is not None
 
 
 def _is_spread(call: Call) -> bool:

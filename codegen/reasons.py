@@ -102,6 +102,14 @@ _ALL = (
         "Set it in `__init__`, or pass the value as an argument.",
     ),
     Reason(
+        "FG209",
+        "not-what-runs",
+        "another function may run in place of the one that was read",
+        "A second definition, an assignment, a decorator of the class or a metaclass decides what runs, not this text.",
+        "class A: def forward(self): ...; forward = fast(forward)",
+        "One plain definition in a class that nothing in the file changes.",
+    ),
+    Reason(
         "FG301",
         "loss-in-a-loop",
         "the loss is computed in a loop",
@@ -238,6 +246,30 @@ _ALL = (
         "The function is left as it is; the other forwards of its file are written.",
         "an edit that is no Python",
         "Report it with the forward; the failure of the file says more.",
+    ),
+    Reason(
+        "FG612",
+        "unknown-decorator",
+        "matched; not emitted yet: a decorator of the forward is not known",
+        "It may read the logits that the fused branch leaves out, or change what comes back.",
+        "@with_z_loss",
+        "A decorator of torch or transformers, or the work of the decorator done in the caller.",
+    ),
+    Reason(
+        "FG613",
+        "output-computes",
+        "matched; not emitted yet: the output class does more than hold what it gets",
+        "It may read the logits that the fused branch leaves out.",
+        "def __post_init__(self): self.loss = self.loss + self.logits.logsumexp(-1).mean()",
+        "A dataclass of fields, as the outputs of transformers are.",
+    ),
+    Reason(
+        "FG614",
+        "called-another-way",
+        "matched; not emitted yet: the class changes how its forward is called",
+        "What runs around the forward may read the logits that the fused branch leaves out.",
+        "def __call__(self, *args): out = super().__call__(*args); out.loss += out.logits.mean(); return out",
+        "A plain forward, with the rest in the caller.",
     ),
 )
 

@@ -159,7 +159,8 @@ class Failure:
 class FileReport:
     """What one modeling file yields.
 
-    `mentions_labels`: the file speaks of labels or a loss at all. `classes` are all that its text defines.
+    `mentions_labels`: the file speaks of labels or a loss at all. `classes` are all that its text defines. `hidden`
+    counts the sites that are left out of the report.
     """
 
     path: str
@@ -168,6 +169,7 @@ class FileReport:
     failures: tuple[Failure, ...] = ()
     mentions_labels: bool = False
     classes: tuple[str, ...] = ()
+    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,11 @@ class ScanReport:
         return tuple(site for file in self.files for site in file.sites)
 
     @property
+    def hidden(self) -> int:
+        """How many sites are left out."""
+        return sum(file.hidden for file in self.files)
+
+    @property
     def failures(self) -> tuple[Failure, ...]:
         return tuple(failure for file in self.files for failure in file.failures)
 
@@ -194,6 +201,12 @@ class ScanReport:
     def ends_early(self) -> bool:
         """Whether models may be missing of which nothing is known, as in an archive that was cut off."""
         return any(failure.file == "models" for failure in self.failures)
+
+    @property
+    def unknown_folders(self) -> tuple[str, ...]:
+        """The folders of models, and links to some, of whose models nothing is known."""
+        files = dict.fromkeys(failure.file for failure in self.failures)
+        return tuple(file for file in files if file.startswith("models/") and not file.endswith(".py"))
 
     @property
     def models(self) -> frozenset[str]:

@@ -15,6 +15,9 @@ from fnmatch import fnmatchcase
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, FileReport, ScanReport, Site
 
 UNMATCHED = "unmatched"
+
+# What --fail-on also takes: a file that could not be read.
+NOT_READ = "not-read"
 VERDICTS = (MATCH, REJECT, DELEGATED, UNMATCHED)
 
 _CODE = re.compile(r"FG\d*", re.IGNORECASE)
@@ -89,7 +92,8 @@ class Selection:
 
     def narrow_file(self, file: FileReport, codes: dict[str, str]) -> FileReport:
         """A file's report with these sites only; `codes` says by its id why a match is not emitted."""
-        return replace(file, sites=tuple(site for site in file.sites if self.holds(site, codes.get(site.id))))
+        shown = tuple(site for site in file.sites if self.holds(site, codes.get(site.id)))
+        return replace(file, sites=shown, hidden=file.hidden + len(file.sites) - len(shown))
 
 
 def known_operations() -> tuple[str, ...]:

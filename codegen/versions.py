@@ -160,7 +160,7 @@ class _Side:
     def why_no_site(self, site: Site) -> str:
         """Why the function of `site`, whose class is here, is no site here."""
         function = f"{site.class_name}.{site.method}"
-        return self._asides.get((site.model, function), f"{function} computes no loss over a vocabulary")
+        return self._asides.get((site.model, function), f"no loss over a vocabulary was found in {function}")
 
 
 def _changes(id: str, before: _Side, after: _Side) -> Iterator[Change]:

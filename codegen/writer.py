@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,13 @@ def differences(folder: Path, files: dict[str, str], changes: Changes) -> str:
     )
 
 
-def write(folder: Path, files: dict[str, str]) -> Changes:
-    """Make `folder` hold `files`. Raises `WriteError`; the folder is then as it was."""
+def write(
+    folder: Path, files: dict[str, str], allowed: Callable[[dict[str, Any] | None], None] | None = None
+) -> Changes:
+    """Make `folder` hold `files`. Raises `WriteError`; the folder is then as it was.
+
+    `allowed` gets the manifest that is replaced, while no other process writes here, and raises if it must stay.
+    """
     target = _resolved(folder)
     if not target.name:
         raise WriteError(f"{folder}: is the root of the file system. Choose another --out.")
@@ -100,6 +105,8 @@ def write(folder: Path, files: dict[str, str]) -> Changes:
             if fresh.exists():
                 # Nobody else is writing here: a run was killed.
                 shutil.rmtree(fresh)
+            if allowed is not None:
+                allowed(read_manifest(folder))
             changes = compare(folder, files)
             if changes:
                 _replace(target, fresh, files, changes)

@@ -21,6 +21,7 @@ from pathlib import Path
 from packaging.version import Version
 from torch import nn
 
+from fusegen.contract.package import OLDEST_TRANSFORMERS
 from fusegen.contract.policy import checked_choice
 from fusegen.runtime.bodies import Bodies
 from fusegen.runtime.instances import instances
@@ -32,8 +33,6 @@ from fusegen.runtime.stock_losses import unknown_losses
 from fusegen.runtime.swaps import swaps
 
 logger = logging.getLogger("fusegen")
-
-OLDEST_TRANSFORMERS = "4.56"
 
 
 def install(

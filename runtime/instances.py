@@ -193,7 +193,7 @@ def _log(model: nn.Module, report: InstallReport) -> None:
     for each in (*report.refused, *report.unmatched):
         logger.warning("%s runs unfused: %s %s", each.name, each.code, each.reason)
     if not (report.tiers or report.refused or report.unmatched):
-        logger.warning("%s runs unfused: it computes no loss over a vocabulary", type(model).__name__)
+        logger.warning("%s runs unfused: no loss over a vocabulary was found in it", type(model).__name__)
 
 
 instances = Instances()

@@ -20,12 +20,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fusegen.contract.package import SHIPPED_TREE
 from fusegen.kernels import INTERFACE_VERSION
 from fusegen.runtime.original_class import mirrors
 from fusegen.runtime.outcomes import GIVEN, SHIPPED
 
 SCHEMA_VERSION = 1
-SHIPPED_TREE = "fusegen.generated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ ORDER = [
     ("contract", set(), set()),
     ("templates", set(), set()),
     ("codegen", {"contract", "templates"}, {"jinja2", "libcst", "packaging", "platformdirs"}),
-    ("cli", {"codegen", "contract", "templates", "verify"}, {"click", "rich"}),
+    ("cli", {"codegen", "contract", "templates", "verify"}, {"click", "packaging", "rich"}),
     ("kernels", set(), {"torch", "triton"}),
     ("runtime", {"contract", "kernels", "generated"}, {"packaging", "torch", "transformers"}),
     ("startup", set(), set()),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
+
+from fusegen.codegen.processes import end_with_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -75,8 +76,7 @@ def _started(context: Any, function: Callable[[Task], Result], task: Task, timeo
 
 
 def _work(results: Connection, function: Callable[[Task], Result], task: Task) -> None:
-    # An interrupt from the keyboard reaches every process of the terminal; the one that started this ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     results.send(function(task))
     results.close()
 

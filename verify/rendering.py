@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from fusegen.codegen.visible import json_text, printable
 from fusegen.verify.records import (
     DIFFERENT,
     FAILED,
@@ -36,7 +37,7 @@ _SIGNS = {SAME: "✓", RAISES: "raises", DIFFERENT: "✗", NOT_FUSED: "not fused
 
 def render(report: VerifyReport, format_name: str, verbosity: int = 0) -> str:
     """The text of a report in one of `FORMATS`; it ends with a line feed."""
-    return FORMATS[format_name](report, verbosity)
+    return FORMATS[format_name](report if format_name == "json" else printable(report), verbosity)
 
 
 def summary(report: VerifyReport) -> str:
@@ -158,7 +159,7 @@ def document(report: VerifyReport) -> dict[str, Any]:
 
 
 def _json(report: VerifyReport, verbosity: int) -> str:
-    return json.dumps(document(report), indent=1, ensure_ascii=False) + "\n"
+    return json_text(json.dumps(document(report), indent=1, ensure_ascii=False)) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -15,6 +15,7 @@ from fusegen.codegen.report.comparison import compare
 from fusegen.codegen.report.page import Excerpt, SitePage
 from fusegen.codegen.report.site import facts, marks
 from fusegen.codegen.report.wording import place
+from fusegen.codegen.visible import json_text
 
 JsonObject = dict[str, Any]
 
@@ -24,7 +25,7 @@ def details(pages: Sequence[SitePage]) -> str:
     lines = _Lines()
     sites = [_details(page, lines) for page in pages]
     text = json.dumps({"lines": list(lines.numbers), "sites": sites}, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
+    return json_text(text).replace("<", "\\u003c")
 
 
 class _Lines:

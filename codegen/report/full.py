@@ -17,6 +17,7 @@ from fusegen.codegen.report.wording import (
     plural,
     reason_text,
     silent_files,
+    site_count,
     verdict_text,
 )
 
@@ -38,7 +39,7 @@ def render(report: ScanReport, presentation: Presentation) -> str:
 
 def _summary(report: ScanReport, sites: list[Site], pen: Pen) -> Iterator[str]:
     origin = f"{report.package} {report.version or '(unknown version)'}"
-    yield pen("bold", f"{origin}: {plural(len(sites), 'site')} in {plural(len(report.files), 'modeling file')}")
+    yield pen("bold", f"{origin}: {site_count(report)}")
     if sites:
         yield ""
     for verdict in (MATCH, REJECT, DELEGATED):

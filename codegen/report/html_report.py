@@ -9,7 +9,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, ScanReport
@@ -28,6 +28,7 @@ from fusegen.codegen.report.wording import (
     spans,
 )
 from fusegen.codegen.templating import asset, template
+from fusegen.codegen.visible import visible
 
 EMITTED = "emitted"
 NOT_EMITTED = "not-emitted"
@@ -85,8 +86,10 @@ class _Facet:
 
 def render(report: ScanReport, presentation: Presentation) -> str:
     """The whole page, with what `presentation.pages` has of the functions behind the sites."""
-    known = {(page.site.file, page.site.id): page for page in presentation.pages}
-    pages = [known.get((site.file, site.id)) or SitePage(site, None) for site in ordered_sites(report)]
+    known = {(visible(page.site.file), visible(page.site.id)): page for page in presentation.pages}
+    pages = [
+        replace(known.get((site.file, site.id), SitePage(site, None)), site=site) for site in ordered_sites(report)
+    ]
     rows = [_row(page) for page in pages]
     script = asset("report.js")
     page = template("report.html.j2").render(
@@ -139,7 +142,7 @@ def _row(page: SitePage) -> _Row:
 def _note(page: SitePage) -> str:
     site = page.site
     if page.refusal:
-        return page.refusal.detail
+        return visible(page.refusal.detail)
     if site.verdict == DELEGATED:
         return f"to `{site.delegated_to}`" if site.delegated_to else "to an inner module"
     return reason_text(site) if site.verdict == REJECT else ""

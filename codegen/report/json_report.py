@@ -18,14 +18,15 @@ from fusegen.codegen.records import (
     VocabularyLoss,
 )
 from fusegen.codegen.report.presentation import Presentation
-from fusegen.codegen.report.wording import ordered_sites
+from fusegen.codegen.report.wording import is_silent, ordered_sites
+from fusegen.codegen.visible import json_text
 
 JsonObject = dict[str, Any]
 
 
 def render(report: ScanReport, presentation: Presentation) -> str:
     """The whole report, indented by 2, with the keys in the order of the schema."""
-    return json.dumps(document(report, presentation.tool_version), indent=2, ensure_ascii=False) + "\n"
+    return json_text(json.dumps(document(report, presentation.tool_version), indent=2, ensure_ascii=False)) + "\n"
 
 
 def document(report: ScanReport, tool_version: str) -> JsonObject:
@@ -44,7 +45,7 @@ def document(report: ScanReport, tool_version: str) -> JsonObject:
             "delegated": report.count(DELEGATED),
         },
         "out_of_scope": _out_of_scope(report),
-        "files_without_site": [file.path for file in report.files if file.mentions_labels and not file.sites],
+        "files_without_site": [file.path for file in report.files if is_silent(file)],
         "files": [{"path": file.path, "classes": list(file.classes)} for file in report.files],
         "complete": report.complete,
         "failures": [failure_object(failure) for failure in report.failures],

@@ -9,7 +9,8 @@ from typing import Any
 
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, ScanReport, Site
 from fusegen.codegen.report.presentation import Presentation
-from fusegen.codegen.report.wording import chain_shape, ordered_sites, place, plural, reason_text, spans
+from fusegen.codegen.report.wording import chain_shape, ordered_sites, place, reason_text, site_count, spans
+from fusegen.codegen.visible import visible
 
 
 def render(report: ScanReport, presentation: Presentation) -> str:
@@ -17,7 +18,7 @@ def render(report: ScanReport, presentation: Presentation) -> str:
     lines = [
         f"### fusegen: {report.package} {report.version or '(unknown version)'}",
         "",
-        f"{plural(len(sites), 'site')} in {plural(len(report.files), 'modeling file')}.",
+        f"{site_count(report)}.",
         *_summary(sites),
         *_rejections([site for site in sites if site.verdict == REJECT]),
         *_chains([site for site in sites if site.verdict == MATCH]),
@@ -59,7 +60,8 @@ def not_emitted_section(entries: list[dict[str, Any]]) -> str:
     lines = ["", "#### Matched, not emitted", "", "| code | site | line | reason |", "| --- | --- | ---: | --- |"]
     for entry in sorted(entries, key=lambda entry: entry["code"]):
         lines.append(
-            f"| {entry['code']} | {code_cell(entry['site'])} | {entry['line']} | {text_cell(entry['reason'])} |"
+            f"| {entry['code']} | {code_cell(visible(entry['site']))} | {entry['line']} | "
+            f"{text_cell(visible(entry['reason']))} |"
         )
     return "\n".join(lines) + "\n"
 

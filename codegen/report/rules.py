@@ -9,6 +9,7 @@ from textwrap import indent, wrap
 
 from fusegen.codegen.records import SCHEMA_VERSION
 from fusegen.codegen.report.pen import Pen
+from fusegen.codegen.visible import json_text
 from fusegen.contract.reasons import Reason
 
 
@@ -34,7 +35,7 @@ def render_rule(reason: Reason, *, color: bool = False) -> str:
 def render_json(reasons: Sequence[Reason]) -> str:
     """`{"schema_version": 1, "rules": [...]}` with the fields of each reason."""
     document = {"schema_version": SCHEMA_VERSION, "rules": [asdict(reason) for reason in reasons]}
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return json_text(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
 
 
 def _paragraph(text: str) -> str:

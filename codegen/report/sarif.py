@@ -14,6 +14,7 @@ from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import REJECT, Failure, ScanReport, Site
 from fusegen.codegen.report.presentation import Presentation
 from fusegen.codegen.report.wording import ordered_sites, position, reason_text
+from fusegen.codegen.visible import json_text
 from fusegen.contract.reasons import Reason
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -27,7 +28,8 @@ def render(report: ScanReport, presentation: Presentation) -> str:
     codes = sorted(REASONS.keys() | {site.code for site in rejected if site.code})
     rules = [_rule(code, REASONS.get(code)) for code in codes]
     results = [_result(site, codes, presentation.prefix) for site in rejected]
-    return json.dumps(document(report, rules, results, presentation), indent=2, ensure_ascii=False) + "\n"
+    log = document(report, rules, results, presentation)
+    return json_text(json.dumps(log, indent=2, ensure_ascii=False)) + "\n"
 
 
 def document(

@@ -21,13 +21,15 @@ from fusegen.codegen.report.wording import (
     place,
     reason_text,
 )
+from fusegen.codegen.visible import printable, visible
 
 _CONTEXT = 1
+_TAB = "\t"
 
 
 def render_site(site: Site, text: str, *, color: bool = False) -> str:
     """The site beside the lines of `text`, the file that it stands in."""
-    pen = Pen(color)
+    pen, site = Pen(color), printable(site)
     lines = [f"{pen('bold', site.id)}: {pen(VERDICT_COLORS[site.verdict], site.verdict)}", f"  {place(site)}", ""]
     lines += (f"  {pen('dim', f'{label:<10}')} {said}" for label, said in facts(site))
     lines += ("", *_listing(site, StringIO(text, newline=None).readlines(), pen))
@@ -99,7 +101,8 @@ def _listing(site: Site, source: list[str], pen: Pen) -> Iterator[str]:
         if previous and line > previous + 1:
             yield f"  {'':<{width}}   {'...':>5}"
         beside = f"{', '.join(marked.get(line, ())):<{width}}"
-        yield f"  {pen('cyan', beside)}   {line:>5} {pen('dim', '|')} {source[line - 1][margin:]}".rstrip()
+        text = visible(source[line - 1][margin:].rstrip(), _TAB)
+        yield f"  {pen('cyan', beside)}   {line:>5} {pen('dim', '|')} {text}".rstrip()
         previous = line
 
 

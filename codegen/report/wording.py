@@ -93,9 +93,21 @@ def verdict_text(site: Site) -> str:
 def silent_files(report: ScanReport) -> Iterator[tuple[FileReport, tuple[str, ...]]]:
     """Files that mention labels or a loss and have no site, each with the reasons that its functions give."""
     for file in report.files:
-        if file.mentions_labels and not file.sites:
+        if is_silent(file):
             whys = tuple(dict.fromkeys(aside.why for aside in file.asides))
-            yield file, whys or ("no function computes a loss or hands labels on",)
+            yield file, whys or ("no function was found that computes a loss or hands labels on",)
+
+
+def is_silent(file: FileReport) -> bool:
+    """Whether a file mentions labels or a loss and has no site, shown or not."""
+    return file.mentions_labels and not (file.sites or file.hidden)
+
+
+def site_count(report: ScanReport) -> str:
+    """`417 sites in 300 modeling files`, `3 of 417 sites in …` where the others are left out."""
+    shown, hidden = len(report.sites), report.hidden
+    sites = f"{shown} of {plural(shown + hidden, 'site')}" if hidden else plural(shown, "site")
+    return f"{sites} in {plural(len(report.files), 'modeling file')}"
 
 
 def plural(number: int, noun: str) -> str:

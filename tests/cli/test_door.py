@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import fusegen.generated as shipped
+
 FUSEGEN = [sys.executable, "-m", "fusegen"]
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
@@ -140,3 +142,29 @@ def test_other_programs_start(fuse: str, switch: str) -> None:
     environment = os.environ | {"FUSEGEN_FUSE": fuse, "FUSEGEN": switch}
     done = fusegen("run", "--", "-c", "print('started')", env=environment)
     assert (done.returncode, done.stdout) == (0, "started\n")
+
+
+# -- verify ----------------------------------------------------------------------------------------------------
+
+
+def test_verify_is_about_the_tree_that_install_takes(tmp_path: Path) -> None:
+    (tmp_path / "generated").mkdir()
+    done = fusegen("verify", "nothing*", "-q", cwd=tmp_path)
+    assert_refused(done, f"{Path(shipped.__file__ or '').parent} holds no model or class 'nothing*'")
+
+
+def test_an_old_transformers_is_said_by_verify(tmp_path: Path) -> None:
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers/__init__.py").touch()
+    (tmp_path / "transformers-4.40.0.dist-info").mkdir()
+    (tmp_path / "transformers-4.40.0.dist-info/METADATA").write_text("Name: transformers\nVersion: 4.40.0\n")
+    done = fusegen("verify", "llama", "-q", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert_refused(done, "transformers 4.40.0 is older than 4.56")
+
+
+@pytest.mark.parametrize("broken", ["raise ImportError('half installed')", "import no_such_module", "1 / 0"])
+def test_a_broken_torch_is_said_by_verify(broken: str, tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text(broken)
+    done = fusegen("verify", "llama", "-q", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert_refused(done, "")

@@ -74,7 +74,7 @@ def test_select_and_ignore(fusegen: Run, tree: Path, work: Path) -> None:
     result = fusegen("emit", "--source", tree, "--select", "soft_cap")
     assert "1 forward of 1 model generated in generated" in result.output
     assert not (work / "generated/llama").exists()
-    fusegen("emit", "--source", tree, "--ignore", "GemmaForCausalLM,FG2")
+    fusegen("emit", "--source", tree, "--ignore", "GemmaForCausalLM,FG2", "--force")
     assert not (work / "generated/gemma").exists()
     assert (work / "generated/llama/modeling_llama.py").exists()
 
@@ -125,7 +125,7 @@ def test_nothing_is_printed_if_nothing_differs(fusegen: Run, tree: Path) -> None
 @pytest.mark.parametrize("layout", ["full", "patch"])
 def test_a_layout_replaces_another(fusegen: Run, tree: Path, work: Path, layout: str) -> None:
     fusegen("emit", "--source", tree)
-    assert fusegen("emit", "--source", tree, "--layout", layout).exit_code == 0
+    assert fusegen("emit", "--source", tree, "--layout", layout, "--force").exit_code == 0
     assert json.loads((work / "generated/manifest.json").read_text())["layout"] == layout
     assert fusegen("emit", "--source", tree, "--layout", layout, "--check").exit_code == 0
     assert fusegen("emit", "--source", tree, "--check").exit_code == 1

@@ -47,7 +47,10 @@ def test_an_aside_is_explained_too(fusegen: Run, tree: Path) -> None:
 def test_a_class_without_a_loss_says_so(fusegen: Run, tree: Path) -> None:
     result = fusegen("explain", "LlamaModel", "--source", tree)
     assert result.exit_code == 0
-    assert result.stdout == "models/llama/modeling_llama.py:21: LlamaModel computes no loss and hands no labels on.\n"
+    assert result.stdout == (
+        "models/llama/modeling_llama.py:21: LlamaModel: no cross-entropy over a vocabulary was found in it, "
+        "and no labels that it hands on.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -222,3 +222,12 @@ def test_a_page_of_a_broken_tree_says_what_is_broken(fusegen: Run, write_tree: C
     assert "No place where a language-model head meets a loss was found in 1 modeling file." in result.stdout
     assert "<code>models/odd/modeling_odd.py:1</code>" in result.stdout
     assert "byte 0xff is not utf-8" in result.stdout
+
+
+def test_fail_on_not_read(fusegen: Run, tree: Path) -> None:
+    assert fusegen("scan", "--source", tree, "--fail-on", "not-read").exit_code == 0
+    (tree / "models/bird/modeling_bird.py").write_text("def labels(:\n")
+    assert fusegen("scan", "--source", tree).exit_code == 0
+    result = fusegen("scan", "--source", tree, "--fail-on", "FG1,not-read", "--select", "match")
+    assert result.exit_code == 1
+    assert "1 failure to read, which --fail-on names" in result.stderr

@@ -72,6 +72,6 @@ def test_without_triton_everything_is_there_with_the_kernels_of_torch(without):
 
 
 def test_the_oldest_release_is_that_of_the_package_metadata():
-    from fusegen.runtime.install import OLDEST_TRANSFORMERS
+    from fusegen.contract.package import OLDEST_TRANSFORMERS
 
     assert f'"transformers>={OLDEST_TRANSFORMERS}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
+from fusegen.codegen.report import EXACT, WITH_LINE_FEEDS
 from fusegen.codegen.report.presentation import Presentation
 from fusegen.codegen.versions import Comparison
+from fusegen.codegen.visible import printable
 
 Renderer = Callable[[Comparison, Presentation], str]
 
@@ -22,7 +24,10 @@ FORMATS = {
 def renderer(name: str) -> Renderer:
     """The renderer of a format; only that one is imported. Each ends its text with a line feed or is empty."""
     render: Renderer = import_module(FORMATS[name]).render
-    return render
+    if name in EXACT:
+        return render
+    keep = "\r\n" if name in WITH_LINE_FEEDS else ""
+    return lambda comparison, presentation: render(printable(comparison, keep), presentation)
 
 
 __all__ = ["FORMATS", "Presentation", "Renderer", "renderer"]

@@ -9,11 +9,12 @@ from fusegen.codegen.generated import CHANGE_KINDS, ForwardChange, GeneratedDiff
 from fusegen.codegen.records import SCHEMA_VERSION
 from fusegen.codegen.report.diff.markdown import MAX_CHARACTERS
 from fusegen.codegen.report.markdown import code_cell
+from fusegen.codegen.visible import json_text, visible, visible_lines
 
 
 def render_text(found: GeneratedDiff) -> str:
     """The unified diffs one after another, a line for each forward that only one side has, then the counts."""
-    parts = [change.diff or f"{change.kind}: {change.file} {change.id}\n" for change in found.changes]
+    parts = [change.diff or f"{change.kind}: {visible(f'{change.file} {change.id}')}\n" for change in found.changes]
     return "".join([*parts, f"{_counts(found)}\n"])
 
 
@@ -25,7 +26,7 @@ def render_json(found: GeneratedDiff) -> str:
             {"kind": change.kind, "id": change.id, "file": change.file, "diff": change.diff} for change in found.changes
         ],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return json_text(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
 
 
 def render_markdown(found: GeneratedDiff) -> str:
@@ -41,9 +42,9 @@ def render_markdown(found: GeneratedDiff) -> str:
 
 def _folded(change: ForwardChange) -> list[str]:
     if not change.diff:
-        return [f"- {change.kind}: {code_cell(change.id)}"]
-    summary = f"<details><summary><code>{change.id}</code></summary>"
-    return ["", summary, "", "````diff", change.diff.rstrip("\n"), "````", "", "</details>"]
+        return [f"- {change.kind}: {code_cell(visible(change.id))}"]
+    summary = f"<details><summary><code>{visible(change.id)}</code></summary>"
+    return ["", summary, "", "````diff", visible_lines(change.diff).rstrip("\n"), "````", "", "</details>"]
 
 
 def _counts(found: GeneratedDiff) -> str:

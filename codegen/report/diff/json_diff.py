@@ -9,13 +9,14 @@ from fusegen.codegen.records import DELEGATED, MATCH, REJECT, SCHEMA_VERSION, Sc
 from fusegen.codegen.report.json_report import failure_object, site_object
 from fusegen.codegen.report.presentation import Presentation
 from fusegen.codegen.versions import KINDS, NOT_COMPARED, Change, Comparison
+from fusegen.codegen.visible import json_text
 
 JsonObject = dict[str, Any]
 
 
 def render(comparison: Comparison, presentation: Presentation) -> str:
     """The whole comparison, indented by 2, with the keys in the order of the schema."""
-    return json.dumps(_document(comparison, presentation.tool_version), indent=2, ensure_ascii=False) + "\n"
+    return json_text(json.dumps(_document(comparison, presentation.tool_version), indent=2, ensure_ascii=False)) + "\n"
 
 
 def _document(comparison: Comparison, tool_version: str) -> JsonObject:

@@ -10,6 +10,7 @@ from fusegen.codegen.report.presentation import Presentation
 from fusegen.codegen.report.sarif import JsonObject, document, fingerprint, location
 from fusegen.codegen.report.wording import position
 from fusegen.codegen.versions import CHANGED_CHAIN, KINDS, LOST_MATCH, REGRESSIONS, Change, Comparison
+from fusegen.codegen.visible import json_text
 
 _LEVELS = {LOST_MATCH: "error", CHANGED_CHAIN: "warning"}
 
@@ -23,7 +24,8 @@ _MEANINGS = {
 def render(comparison: Comparison, presentation: Presentation) -> str:
     rules = [_rule(kind) for kind in REGRESSIONS]
     results = [_result(change, presentation.prefix) for kind in REGRESSIONS for change in comparison.of_kind(kind)]
-    return json.dumps(document(comparison.new, rules, results, presentation), indent=2, ensure_ascii=False) + "\n"
+    log = document(comparison.new, rules, results, presentation)
+    return json_text(json.dumps(log, indent=2, ensure_ascii=False)) + "\n"
 
 
 def _rule(kind: str) -> JsonObject:

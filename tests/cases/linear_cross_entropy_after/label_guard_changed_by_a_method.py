@@ -1,1 +1,1 @@
-# BirdForCausalLM: not emitted, FG601 at 26: a statement between head and loss calls `self.step`, which may change what the head reads
+# BirdForCausalLM: not emitted, FG601 at 29: what the loss is asked for by cannot be asked before the head: `self.on` is stored in the forward: `self.on`
