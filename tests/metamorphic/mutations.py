@@ -490,7 +490,7 @@ def noise(draft: Draft) -> str:
     ])  # fmt: skip
     after = ["between", "inside", "after"]
     places = after if "{l}" in text else ["before", *after] if "{h}" in text else ["start", "before", *after]
-    return _insert(draft, text.replace("{logits!r}", "'logits'"), draft.choose(places))
+    return insert(draft, text.replace("{logits!r}", "'logits'"), draft.choose(places))
 
 
 @keeps
@@ -534,7 +534,7 @@ def arguments_in_a_dict(draft: Draft) -> str:
 # --- what changes it -----------------------------------------------------------------------------------------------
 
 
-def _insert(draft: Draft, text: str, where: str | None = None) -> str:
+def insert(draft: Draft, text: str, where: str | None = None) -> str:
     """A statement at the start, before the head, between, right before the loss, or after it."""
     where = where or draft.choose(["start", "before", "before", "between", "between", "inside", "after"])
     filled = _filled(draft, text)
@@ -1023,11 +1023,11 @@ _TEMPLATES = {
 
 
 def _templated(name: str, texts: list[str], places: list[str]) -> Mutation:
-    def insert(draft: Draft) -> str:
-        return _insert(draft, draft.choose(texts).replace("\\n", "\n"), draft.choose(places))
+    def inserted(draft: Draft) -> str:
+        return insert(draft, draft.choose(texts).replace("\\n", "\n"), draft.choose(places))
 
-    insert.__name__ = name
-    return insert
+    inserted.__name__ = name
+    return inserted
 
 
 for _name, (_texts, _places) in _TEMPLATES.items():
@@ -1301,8 +1301,8 @@ def module_state(draft: Draft) -> str:
     move = draft.choose(["def move():\n    global STATE\n    STATE = 5.0", "def move():\n    globals()['STATE'] = 5.0", "def move():\n    pass", "def move():\n    STATE[0] = 5.0"])
     at = draft.module.body.index(draft.owner)
     draft.module.body[at:at] = [*_parsed(f"STATE = {value}"), *_parsed(move)]
-    _insert(draft, draft.choose([f"{{l}} = {{l}} * {read}", f"{{h}} = {{h}} * {read}"]), draft.choose(["between", "inside", "before"]))
-    return f"{read}; {_insert(draft, 'move()')}"
+    insert(draft, draft.choose([f"{{l}} = {{l}} * {read}", f"{{h}} = {{h}} * {read}"]), draft.choose(["between", "inside", "before"]))
+    return f"{read}; {insert(draft, 'move()')}"
 
 
 @changes
