@@ -161,25 +161,14 @@ def _fresh(draft: Draft, name: str) -> str:
 
 def _locals(draft: Draft) -> list[str]:
     parameters = {each.arg for each in ast.walk(draft.function.args) if isinstance(each, ast.arg)}
-    inner = {
-        n.id
-        for f in ast.walk(draft.function)
-        if isinstance(f, ast.Lambda | ast.FunctionDef | ast.comprehension) and f is not draft.function
-        for n in ast.walk(f)
-        if isinstance(n, ast.Name)
-    }
-    stored = {
-        each.id for each in ast.walk(draft.function) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
-    }
+    inner = {n.id for f in ast.walk(draft.function) if isinstance(f, ast.Lambda | ast.FunctionDef | ast.comprehension)
+             and f is not draft.function for n in ast.walk(f) if isinstance(n, ast.Name)}
+    stored = {each.id for each in ast.walk(draft.function) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
     return sorted(stored - parameters - inner)
 
 
 def _stored_attributes(draft: Draft) -> list[str]:
-    return [
-        ast.unparse(each)
-        for each in ast.walk(draft.function)
-        if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store)
-    ]
+    return [ast.unparse(each) for each in ast.walk(draft.function) if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store)]
 
 
 # --- what keeps the meaning ----------------------------------------------------------------------------------------
@@ -188,9 +177,7 @@ def _stored_attributes(draft: Draft) -> list[str]:
 @keeps
 def rename_local(draft: Draft) -> str:
     old = draft.choose(_locals(draft))
-    new = _fresh(
-        draft, draft.choose(["x", "scores", "h", "result", "logits", "hidden_states", "loss", "outputs", "labels_"])
-    )
+    new = _fresh(draft, draft.choose(["x", "scores", "h", "result", "logits", "hidden_states", "loss", "outputs", "labels_"]))
     for node in ast.walk(draft.function):
         if isinstance(node, ast.Name) and node.id == old:
             node.id = new
@@ -205,9 +192,7 @@ def extract(draft: Draft) -> str:
     """The first expression that a statement evaluates, into a name of its own."""
     statement = draft.choose([each for each in draft.near() if _own_head(each)])
     (value,) = _own_head(statement)
-    inner = [
-        each for each in _expressions(value, ast.expr) if not isinstance(each, ast.Starred | ast.Constant | ast.Slice)
-    ]
+    inner = [each for each in _expressions(value, ast.expr) if not isinstance(each, ast.Starred | ast.Constant | ast.Slice)]
     inner = [each for each in inner if each is value or _is_first(value, each)]
     old = draft.choose(inner)
     name = _fresh(draft, "part")
@@ -221,13 +206,7 @@ def extract(draft: Draft) -> str:
 
 def _is_first(value: ast.expr, inner: ast.expr) -> bool:
     """Whether nothing but names and attributes is evaluated before an expression, and nothing decides about it."""
-    lazy = [
-        n
-        for n in ast.walk(value)
-        if isinstance(
-            n, ast.BoolOp | ast.IfExp | ast.ListComp | ast.GeneratorExp | ast.DictComp | ast.Compare | ast.NamedExpr
-        )
-    ]
+    lazy = [n for n in ast.walk(value) if isinstance(n, ast.BoolOp | ast.IfExp | ast.ListComp | ast.GeneratorExp | ast.DictComp | ast.Compare | ast.NamedExpr)]
     if any(inner in ast.walk(each) for each in lazy):
         return False
     calls = [each for each in ast.walk(value) if isinstance(each, ast.Call)]
@@ -241,13 +220,8 @@ def _is_first(value: ast.expr, inner: ast.expr) -> bool:
 def inline(draft: Draft) -> str:
     """`x = a.b; f(x)` -> `f(a.b)` where nothing stands between."""
     near = draft.near()
-    pairs = [
-        (one, two)
-        for one in near
-        if (name := _assigned(one)) and _is_plain(one.value)  # type: ignore[attr-defined]
-        for two in _next(draft, one)
-        if name in {n.id for n in _expressions(two, ast.Name)}
-    ]
+    pairs = [(one, two) for one in near if (name := _assigned(one)) and _is_plain(one.value)  # type: ignore[attr-defined]
+             for two in _next(draft, one) if name in {n.id for n in _expressions(two, ast.Name)}]
     one, two = draft.choose(pairs)
     name = _assigned(one)
     uses = [n for n in ast.walk(draft.function) if isinstance(n, ast.Name) and n.id == name]
@@ -278,10 +252,7 @@ def swap_independent(draft: Draft) -> str:
         for two in _next(draft, one):
             a, b = _assigned(one), _assigned(two)
             if a and b and a not in _names(two) and b not in _names(one):
-                plain = [
-                    all(isinstance(n, ast.Name | ast.Constant | ast.expr_context) for n in ast.walk(each.value))
-                    for each in (one, two)
-                ]  # type: ignore[attr-defined]
+                plain = [all(isinstance(n, ast.Name | ast.Constant | ast.expr_context) for n in ast.walk(each.value)) for each in (one, two)]  # type: ignore[attr-defined]
                 if any(plain):
                     pairs.append((one, two))
     one, two = draft.choose(pairs)
@@ -318,13 +289,7 @@ def _wrap(draft: Draft, form: str, *, whole: bool | None = None) -> str:
     if run:
         taken, place, at = suite[start : stop + 1], suite, start
     else:
-        one = draft.choose(
-            [
-                each
-                for each in draft.near()
-                if not isinstance(each, ast.Return | ast.FunctionDef | ast.Break | ast.Continue)
-            ]
-        )
+        one = draft.choose([each for each in draft.near() if not isinstance(each, ast.Return | ast.FunctionDef | ast.Break | ast.Continue)])
         place = draft.suite(one)
         at = next(i for i, each in enumerate(place) if each is one)
         taken = [one]
@@ -352,14 +317,7 @@ def _import(draft: Draft, name: str) -> None:
 @keeps
 def helper_method(draft: Draft) -> str:
     """The value of an assignment, from a method of its own."""
-    statement = draft.choose(
-        [
-            each
-            for each in draft.near()
-            if _assigned(each)
-            and not any(isinstance(n, ast.NamedExpr | ast.Yield | ast.Starred) for n in ast.walk(each))
-        ]
-    )
+    statement = draft.choose([each for each in draft.near() if _assigned(each) and not any(isinstance(n, ast.NamedExpr | ast.Yield | ast.Starred) for n in ast.walk(each))])
     bound = {a.arg for a in ast.walk(draft.function.args) if isinstance(a, ast.arg)} | set(_locals(draft))
     names = sorted(({n.id for n in _expressions(statement.value, ast.Name)} & bound) - {"self"})
     inside = {n.id for n in ast.walk(statement.value) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
@@ -381,12 +339,7 @@ def walrus(draft: Draft) -> str:
     following = _next(draft, statement)
     if following and draft.random.random() < 0.6:
         two = following[0]
-        uses = [
-            n
-            for e in _own_head(two)
-            for n in _expressions(e, ast.Name)
-            if n.id == _assigned(statement) and _is_first(e, n)
-        ]
+        uses = [n for e in _own_head(two) for n in _expressions(e, ast.Name) if n.id == _assigned(statement) and _is_first(e, n)]
         first = [n for n in uses if n is uses[0]]
         if first and not isinstance(two, ast.FunctionDef):
             _swap(two, first[0], new.value)
@@ -423,19 +376,11 @@ def keywords(draft: Draft) -> str:
 
 
 def _calls_of_loss(draft: Draft) -> list[ast.Call]:
-    return [
-        each
-        for each in ast.walk(draft.loss)
-        if isinstance(each, ast.Call) and draft.names["loss_call"] == ast.unparse(each.func)
-    ]
+    return [each for each in ast.walk(draft.loss) if isinstance(each, ast.Call) and draft.names["loss_call"] == ast.unparse(each.func)]
 
 
 def _calls_of_head(draft: Draft) -> list[ast.Call]:
-    return [
-        each
-        for each in ast.walk(draft.head)
-        if isinstance(each, ast.Call) and draft.names["head"] == ast.unparse(each.func)
-    ]
+    return [each for each in ast.walk(draft.head) if isinstance(each, ast.Call) and draft.names["head"] == ast.unparse(each.func)]
 
 
 @keeps
@@ -446,18 +391,8 @@ def head_spelled_otherwise(draft: Draft) -> str:
     if len(call.args) != 1 or call.keywords or not owner:
         raise Unfit
     argument = ast.unparse(call.args[0])
-    form = draft.choose(
-        [
-            "{h}.forward({a})",
-            "{h}.__call__({a})",
-            "getattr({o}, '{n}')({a})",
-            "{h}(*[{a}])",
-            "(lambda z: {h}(z))({a})",
-            "{h}({a}).contiguous()",
-            "{h}(({a}))",
-            "{h}(input={a})",
-        ]
-    )
+    form = draft.choose(["{h}.forward({a})", "{h}.__call__({a})", "getattr({o}, '{n}')({a})", "{h}(*[{a}])", "(lambda z: {h}(z))({a})",
+                         "{h}({a}).contiguous()", "{h}(({a}))", "{h}(input={a})"])
     if "input=" in form and draft.names["composite"]:
         raise Unfit
     text = form.format(h=head, o=owner, n=attribute, a=argument)
@@ -470,12 +405,7 @@ def early_return(draft: Draft) -> str:
     """`if c: return x` and the rest -> `else:` with the rest, or the other way round."""
     for suite in [draft.function.body, draft.suite(draft.head)]:
         for i, each in enumerate(suite):
-            if (
-                isinstance(each, ast.If)
-                and not each.orelse
-                and isinstance(each.body[-1], ast.Return)
-                and suite[i + 1 :]
-            ):
+            if isinstance(each, ast.If) and not each.orelse and isinstance(each.body[-1], ast.Return) and suite[i + 1 :]:
                 each.orelse = suite[i + 1 :]
                 del suite[i + 1 :]
                 return ast.unparse(each.test)[:60]
@@ -495,12 +425,7 @@ def negate_twice(draft: Draft) -> str:
     elif form == 2:
         match test:
             case ast.Compare(left=left, ops=[ast.IsNot()], comparators=[ast.Constant(None) as none]):
-                statement.test = draft.choose(
-                    [
-                        ast.Compare(none, [ast.IsNot()], [left]),
-                        ast.UnaryOp(ast.Not(), ast.Compare(left, [ast.Is()], [none])),
-                    ]
-                )
+                statement.test = draft.choose([ast.Compare(none, [ast.IsNot()], [left]), ast.UnaryOp(ast.Not(), ast.Compare(left, [ast.Is()], [none]))])
             case _:
                 raise Unfit
     else:
@@ -537,13 +462,8 @@ def alias(draft: Draft) -> str:
 
 @keeps
 def tuple_assignment(draft: Draft) -> str:
-    pairs = [
-        (one, two)
-        for one in draft.near()
-        if _assigned(one)
-        for two in _next(draft, one)
-        if _assigned(two) and _assigned(one) not in _names(two) and _assigned(two) not in _names(one.value)
-    ]  # type: ignore[attr-defined]
+    pairs = [(one, two) for one in draft.near() if _assigned(one) for two in _next(draft, one)
+             if _assigned(two) and _assigned(one) not in _names(two) and _assigned(two) not in _names(one.value)]  # type: ignore[attr-defined]
     one, two = draft.choose(pairs)
     text = f"{_assigned(one)}, {_assigned(two)} = {ast.unparse(one.value)}, {ast.unparse(two.value)}"
     new = _parsed(text)[0]
@@ -570,33 +490,15 @@ def noise(draft: Draft) -> str:
     ])  # fmt: skip
     after = ["between", "inside", "after"]
     places = after if "{l}" in text else ["before", *after] if "{h}" in text else ["start", "before", *after]
-    return _insert(draft, text.replace("{logits!r}", "'logits'"), draft.choose(places))
+    return insert(draft, text.replace("{logits!r}", "'logits'"), draft.choose(places))
 
 
 @keeps
 def through_value(draft: Draft) -> str:
     """The value of an assignment by a detour."""
-    statement = draft.choose(
-        [
-            each
-            for each in draft.near()
-            if _assigned(each) and not any(isinstance(n, ast.NamedExpr) for n in ast.walk(each))
-        ]
-    )
-    form = draft.choose(
-        [
-            "(lambda: {v})()",
-            "{v} if True else None",
-            "[{v}][0]",
-            "({v},)[0]",
-            "{{'v': {v}}}['v']",
-            "next(iter([{v}]))",
-            "(None or {v})",
-            "({v})",
-            "max([{v}], key=id)",
-            "[*[{v}]][-1]",
-        ]
-    )
+    statement = draft.choose([each for each in draft.near() if _assigned(each) and not any(isinstance(n, ast.NamedExpr) for n in ast.walk(each))])
+    form = draft.choose(["(lambda: {v})()", "{v} if True else None", "[{v}][0]", "({v},)[0]", "{{'v': {v}}}['v']", "next(iter([{v}]))", "(None or {v})", "({v})",
+                         "max([{v}], key=id)", "[*[{v}]][-1]"])
     if "super" in _names(statement.value) or (form == "(None or {v})" and "self" not in _names(statement.value)):
         raise Unfit
     if form == "(None or {v})":
@@ -610,17 +512,11 @@ def augment(draft: Draft) -> str:
     """`x = x * a` <-> `x *= a` on a scalar; on a tensor it is an in-place edit, which autograd allows on a product."""
     for each in draft.near():
         match each:
-            case ast.Assign(
-                targets=[ast.Name(id=name)], value=ast.BinOp(left=ast.Name(id=left), op=op, right=right)
-            ) if name == left:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.BinOp(left=ast.Name(id=left), op=op, right=right)) if name == left:
                 _replace(draft, each, [ast.AugAssign(ast.Name(name, ast.Store()), op, right)])
                 return ast.unparse(each)
             case ast.AugAssign(target=ast.Name(id=name), op=op, value=value):
-                _replace(
-                    draft,
-                    each,
-                    [ast.Assign([ast.Name(name, ast.Store())], ast.BinOp(ast.Name(name, ast.Load()), op, value))],
-                )
+                _replace(draft, each, [ast.Assign([ast.Name(name, ast.Store())], ast.BinOp(ast.Name(name, ast.Load()), op, value))])
                 return ast.unparse(each)
     raise Unfit
 
@@ -638,7 +534,7 @@ def arguments_in_a_dict(draft: Draft) -> str:
 # --- what changes it -----------------------------------------------------------------------------------------------
 
 
-def _insert(draft: Draft, text: str, where: str | None = None) -> str:
+def insert(draft: Draft, text: str, where: str | None = None) -> str:
     """A statement at the start, before the head, between, right before the loss, or after it."""
     where = where or draft.choose(["start", "before", "before", "between", "between", "inside", "after"])
     filled = _filled(draft, text)
@@ -1127,11 +1023,11 @@ _TEMPLATES = {
 
 
 def _templated(name: str, texts: list[str], places: list[str]) -> Mutation:
-    def insert(draft: Draft) -> str:
-        return _insert(draft, draft.choose(texts).replace("\\n", "\n"), draft.choose(places))
+    def inserted(draft: Draft) -> str:
+        return insert(draft, draft.choose(texts).replace("\\n", "\n"), draft.choose(places))
 
-    insert.__name__ = name
-    return insert
+    inserted.__name__ = name
+    return inserted
 
 
 for _name, (_texts, _places) in _TEMPLATES.items():
@@ -1169,22 +1065,12 @@ def wrap(draft: Draft) -> str:
 def else_if(draft: Draft) -> str:
     """A second branch with a loss of its own, under another condition."""
     suite = draft.function.body
-    statement = next(
-        (each for each in ast.walk(draft.function) if isinstance(each, ast.If) and draft.loss in each.body), None
-    )
+    statement = next((each for each in ast.walk(draft.function) if isinstance(each, ast.If) and draft.loss in each.body), None)
     if statement is None or statement.orelse:
         raise Unfit
     other = copy.deepcopy(statement.body)
     form = draft.random.randrange(3)
-    extra = draft.choose(
-        [
-            "self.training",
-            "not self.training",
-            "self.config.flag",
-            "self.config.is_flagged",
-            "len(self.config.__dict__) > 3",
-        ]
-    )
+    extra = draft.choose(["self.training", "not self.training", "self.config.flag", "self.config.is_flagged", "len(self.config.__dict__) > 3"])
     test = copy.deepcopy(statement.test)
     if form == 0:
         statement.orelse = [ast.If(_expression(extra), other, [])]
@@ -1196,11 +1082,7 @@ def else_if(draft: Draft) -> str:
     target = draft.choose([each for each in other if isinstance(each, ast.stmt)])
     edit = draft.random.randrange(3)
     if edit == 0:
-        numbers = [
-            n
-            for n in ast.walk(target)
-            if isinstance(n, ast.Name) and n.id == draft.names["logits"] and isinstance(n.ctx, ast.Load)
-        ]
+        numbers = [n for n in ast.walk(target) if isinstance(n, ast.Name) and n.id == draft.names["logits"] and isinstance(n.ctx, ast.Load)]
         old = draft.choose(numbers)
         _swap(target, old, _expression(f"({draft.names['logits']} * 2)"))
     elif edit == 1:
@@ -1228,26 +1110,10 @@ def loss_keyword(draft: Draft) -> str:
 @changes
 def criterion(draft: Draft) -> str:
     """Another setting of a criterion that is made, in the forward or in `__init__`."""
-    calls = [
-        each
-        for each in ast.walk(draft.owner)
-        if isinstance(each, ast.Call) and ast.unparse(each.func).endswith("CrossEntropyLoss")
-    ]
+    calls = [each for each in ast.walk(draft.owner) if isinstance(each, ast.Call) and ast.unparse(each.func).endswith("CrossEntropyLoss")]
     call = draft.choose(calls)
-    text = draft.choose(
-        [
-            "ignore_index=3",
-            "reduction='sum'",
-            "reduction='none'",
-            "label_smoothing=0.1",
-            "weight=torch.arange(11.0)",
-            "size_average=False",
-            "reduce=False",
-            "ignore_index=self.config.pad_token_id",
-            "label_smoothing=self.config.smoothing",
-            "**{'reduction': 'sum'}",
-        ]
-    )
+    text = draft.choose(["ignore_index=3", "reduction='sum'", "reduction='none'", "label_smoothing=0.1", "weight=torch.arange(11.0)", "size_average=False",
+                         "reduce=False", "ignore_index=self.config.pad_token_id", "label_smoothing=self.config.smoothing", "**{'reduction': 'sum'}"])
     call.keywords.append(ast.parse(f"f({text})").body[0].value.keywords[0])  # type: ignore[attr-defined]
     return text
 
@@ -1256,49 +1122,14 @@ def criterion(draft: Draft) -> str:
 def loss_result(draft: Draft) -> str:
     """The result of the loss is unpacked, starred, subscripted, scaled, ..."""
     call = draft.choose(_calls_of_loss(draft))
-    form = draft.choose(
-        [
-            "({c})[None]",
-            "({c}) * 2",
-            "({c}).detach()",
-            "({c})[0]",
-            "({c}).sum()",
-            "-({c})",
-            "({c}) + {l}.mean()",
-            "({c}, 1)[0]",
-            "[*[{c}]][0]",
-            "({c}) if self.training else None",
-            "({c}) or None",
-            "0.5 * ({c}) + 0.5 * ({c})",
-            "({c}).unsqueeze(0)",
-            "torch.abs({c})",
-            "({c}).clone()",
-            "max([{c}])",
-            "float({c})",
-            "({c}).item()",
-            "({c}).to(torch.float64)",
-            "({c}).mean()",
-            "(lambda: {c})()",
-            "({c}) / {y}.shape[0]",
-            "torch.exp({c})",
-            "({c} if {l}.sum() > 0 else {c} * 2)",
-        ]
-    )
+    form = draft.choose(["({c})[None]", "({c}) * 2", "({c}).detach()", "({c})[0]", "({c}).sum()", "-({c})", "({c}) + {l}.mean()", "({c}, 1)[0]", "[*[{c}]][0]",
+                         "({c}) if self.training else None", "({c}) or None", "0.5 * ({c}) + 0.5 * ({c})", "({c}).unsqueeze(0)", "torch.abs({c})", "({c}).clone()", "max([{c}])",
+                         "float({c})", "({c}).item()", "({c}).to(torch.float64)", "({c}).mean()", "(lambda: {c})()", "({c}) / {y}.shape[0]", "torch.exp({c})", "({c} if {l}.sum() > 0 else {c} * 2)"])
     if draft.random.random() < 0.15 and isinstance(draft.loss, ast.Assign):
         target = ast.unparse(draft.loss.targets[0])
-        draft.loss.targets = [
-            _as_target(draft.choose([f"{target}, *rest", f"{target},", f"*{target}, last", f"[{target}]"]))
-        ]
+        draft.loss.targets = [_as_target(draft.choose([f"{target}, *rest", f"{target},", f"*{target}, last", f"[{target}]"]))]
         return ast.unparse(draft.loss)[:80]
-    _swap(
-        draft.loss,
-        call,
-        _expression(
-            form.replace("{l}", draft.names["logits"])
-            .replace("{y}", draft.names["labels"])
-            .replace("{c}", ast.unparse(call))
-        ),
-    )
+    _swap(draft.loss, call, _expression(form.replace("{l}", draft.names["logits"]).replace("{y}", draft.names["labels"]).replace("{c}", ast.unparse(call))))
     return ast.unparse(draft.loss)[:100]
 
 
@@ -1312,34 +1143,9 @@ def operand_of_loss(draft: Draft) -> str:
     call = draft.choose(_calls_of_loss(draft))
     values = [*call.args, *(each.value for each in call.keywords if each.arg in LOSS_PARAMETERS)]
     old = draft.choose([each for each in values if not isinstance(each, ast.Starred)])
-    form = draft.choose(
-        [
-            "{v} * 2",
-            "({v})[:, :-1]",
-            "({v})[:, 1:]",
-            "({v}).flip(0)",
-            "({v}).float()",
-            "({v}).view(-1)",
-            "({v}).transpose(0, 1)",
-            "({v}).detach()",
-            "({v}) + 1",
-            "({v}).clone()",
-            "({v}).contiguous()",
-            "({v}).roll(1, 1)",
-            "({v})[0]",
-            "({v}).reshape(-1, 11)",
-            "({v}).int()",
-            "({v}).mul_(2)",
-            "({v})[..., :9]",
-            "({v}).double()",
-            "torch.tanh({v})",
-            "({v})[:, -3:]",
-            "({v}).mean(0)",
-            "-({v})",
-            "({v}) / 2",
-            "({v}) - 1",
-        ]
-    )
+    form = draft.choose(["{v} * 2", "({v})[:, :-1]", "({v})[:, 1:]", "({v}).flip(0)", "({v}).float()", "({v}).view(-1)", "({v}).transpose(0, 1)", "({v}).detach()", "({v}) + 1",
+                         "({v}).clone()", "({v}).contiguous()", "({v}).roll(1, 1)", "({v})[0]", "({v}).reshape(-1, 11)", "({v}).int()", "({v}).mul_(2)", "({v})[..., :9]",
+                         "({v}).double()", "torch.tanh({v})", "({v})[:, -3:]", "({v}).mean(0)", "-({v})", "({v}) / 2", "({v}) - 1"])
     _swap(draft.loss, old, _expression(form.replace("{v}", ast.unparse(old))))
     return ast.unparse(draft.loss)[:100]
 
@@ -1348,31 +1154,9 @@ def operand_of_loss(draft: Draft) -> str:
 def head_argument(draft: Draft) -> str:
     call = draft.choose(_calls_of_head(draft))
     old = draft.choose(call.args)
-    form = draft.choose(
-        [
-            "{v} * 2",
-            "({v})[:, :-1]",
-            "({v})[:, -3:]",
-            "({v}).flip(0)",
-            "({v}).detach()",
-            "({v}).float()",
-            "({v}).to(torch.bfloat16)",
-            "({v}) + torch.rand(1)",
-            "torch.nn.functional.dropout({v}, 0.3)",
-            "({v}).mul_(2)",
-            "({v}).view(-1, 8)",
-            "({v}).t()",
-            "({v} := {v} * 2)",
-            "({v}).clone()",
-            "({v})[0]",
-            "({v}).transpose(0, 1)",
-            "({v}).to({w}.weight.dtype)",
-            "torch.cat([{v}, {v}])",
-            "torch.utils.checkpoint.checkpoint(torch.tanh, {v}, use_reentrant=False)",
-            "({v}).requires_grad_()",
-            "self.dropout({v})",
-        ]
-    )
+    form = draft.choose(["{v} * 2", "({v})[:, :-1]", "({v})[:, -3:]", "({v}).flip(0)", "({v}).detach()", "({v}).float()", "({v}).to(torch.bfloat16)", "({v}) + torch.rand(1)",
+                         "torch.nn.functional.dropout({v}, 0.3)", "({v}).mul_(2)", "({v}).view(-1, 8)", "({v}).t()", "({v} := {v} * 2)", "({v}).clone()", "({v})[0]", "({v}).transpose(0, 1)",
+                         "({v}).to({w}.weight.dtype)", "torch.cat([{v}, {v}])", "torch.utils.checkpoint.checkpoint(torch.tanh, {v}, use_reentrant=False)", "({v}).requires_grad_()", "self.dropout({v})"])
     text = form.replace("{v}", ast.unparse(old)).replace("{w}", draft.names["head"])
     _swap(draft.head, old, _expression(text))
     return text
@@ -1381,39 +1165,9 @@ def head_argument(draft: Draft) -> str:
 @changes
 def head_result(draft: Draft) -> str:
     call = draft.choose(_calls_of_head(draft))
-    form = draft.choose(
-        [
-            "{c} * 2",
-            "({c})[:]",
-            "{c} + 0",
-            "{c} * 1",
-            "{c} / 3",
-            "{c} + 1",
-            "({c}).float()",
-            "({c}).detach()",
-            "torch.tanh({c})",
-            "({c})[..., :9]",
-            "({c})[:, -3:]",
-            "({c}).flip(1)",
-            "({c}).clone()",
-            "({c}) * self.config.scale",
-            "({c}) + self.config.shift",
-            "({c}) * torch.rand(1)",
-            "({c}).mul_(2)",
-            "({c}).to(torch.float64)",
-            "({c}).transpose(0, 1)",
-            "torch.nn.functional.dropout({c}, 0.5)",
-            "torch.relu({c})",
-            "({c}) - ({c})",
-            "({c}) + {c}",
-            "({c}).to(torch.bfloat16)",
-            "({c} if self.training else None)",
-            "({c}).clamp(-1, 1)",
-            "torch.sigmoid({c})",
-            "({c}) @ torch.eye(11)",
-            "({c}).double() * 2",
-        ]
-    )
+    form = draft.choose(["{c} * 2", "({c})[:]", "{c} + 0", "{c} * 1", "{c} / 3", "{c} + 1", "({c}).float()", "({c}).detach()", "torch.tanh({c})", "({c})[..., :9]", "({c})[:, -3:]", "({c}).flip(1)", "({c}).clone()", "({c}) * self.config.scale",
+                         "({c}) + self.config.shift", "({c}) * torch.rand(1)", "({c}).mul_(2)", "({c}).to(torch.float64)", "({c}).transpose(0, 1)", "torch.nn.functional.dropout({c}, 0.5)", "torch.relu({c})", "({c}) - ({c})",
+                         "({c}) + {c}", "({c}).to(torch.bfloat16)", "({c} if self.training else None)", "({c}).clamp(-1, 1)", "torch.sigmoid({c})", "({c}) @ torch.eye(11)", "({c}).double() * 2"])
     _swap(draft.head, call, _expression(form.replace("{c}", ast.unparse(call))))
     return ast.unparse(draft.head)[:100]
 
@@ -1455,11 +1209,7 @@ def operator(draft: Draft) -> str:
         else:
             node.op = draft.choose([ast.Add(), ast.Sub(), ast.Mult(), ast.Div(), ast.FloorDiv(), ast.Pow()])
     elif isinstance(node, ast.Compare):
-        node.ops[0] = draft.choose(
-            [ast.Is(), ast.IsNot(), ast.Eq(), ast.NotEq()]
-            if isinstance(node.ops[0], ast.Is | ast.IsNot)
-            else [ast.Lt(), ast.Gt(), ast.Eq(), ast.NotEq()]
-        )
+        node.ops[0] = draft.choose([ast.Is(), ast.IsNot(), ast.Eq(), ast.NotEq()] if isinstance(node.ops[0], ast.Is | ast.IsNot) else [ast.Lt(), ast.Gt(), ast.Eq(), ast.NotEq()])
     elif isinstance(node, ast.UnaryOp):
         node.op = draft.choose([ast.Not(), ast.USub()])
     elif isinstance(node, ast.BoolOp):
@@ -1475,9 +1225,7 @@ def operator(draft: Draft) -> str:
 def other_name(draft: Draft) -> str:
     """A name where another stood."""
     parameters = [a.arg for a in draft.function.args.args]
-    node = draft.choose(
-        [n for each in draft.near() for n in _expressions(each, ast.Name) if n.id in {*_locals(draft), *parameters}]
-    )
+    node = draft.choose([n for each in draft.near() for n in _expressions(each, ast.Name) if n.id in {*_locals(draft), *parameters}])
     old, node.id = node.id, draft.choose([*_locals(draft), *parameters, draft.names["hidden"], draft.names["labels"]])
     return f"{old} -> {node.id}"
 
@@ -1492,7 +1240,8 @@ def other_attribute(draft: Draft) -> str:
 
 @changes
 def drop_argument(draft: Draft) -> str:
-    call = draft.choose([n for each in draft.near() for n in _expressions(each, ast.Call) if n.args or n.keywords])
+    calls = [n for each in draft.near() for n in _expressions(each, ast.Call) if n.args or n.keywords]
+    call = draft.choose([each for each in calls if "kwargs." not in ast.unparse(each.func)])
     before = ast.unparse(call)[:60]
     part = call.args if call.args and (not call.keywords or draft.random.random() < 0.5) else call.keywords
     part.pop(draft.random.randrange(len(part)))
@@ -1504,28 +1253,10 @@ def second_text(draft: Draft) -> str:
     """What runs is not the text of the forward alone: decorators, other definitions, hooks of the class."""
     name = draft.function.name
     twice = f"def {name}(self, *args, **kwargs):\n    return (torch.zeros(1, requires_grad=True) * 2).sum()"
-    wrapper = (
-        "def outer(function):\n    @functools.wraps(function)\n    def inner(self, *args, **kwargs):\n        out = function(self, *args, **kwargs)\n"
-        "        return (out.loss + out.logits.mean(),) if hasattr(out, 'loss') else out\n    return inner"
-    )
+    wrapper = ("def outer(function):\n    @functools.wraps(function)\n    def inner(self, *args, **kwargs):\n        out = function(self, *args, **kwargs)\n"
+               "        return (out.loss + out.logits.mean(),) if hasattr(out, 'loss') else out\n    return inner")
     no_grad = "def quiet(function):\n    def inner(*args, **kwargs):\n        with torch.no_grad():\n            return function(*args, **kwargs)\n    return inner"
-    kind = draft.choose(
-        [
-            "decorator",
-            "quiet",
-            "no_grad",
-            "conditional",
-            "assigned",
-            "getattribute",
-            "setattr",
-            "after",
-            "wrapped after",
-            "call",
-            "property",
-            "partial",
-            "keyword",
-        ]
-    )
+    kind = draft.choose(["decorator", "quiet", "no_grad", "conditional", "assigned", "getattribute", "setattr", "after", "wrapped after", "call", "property", "partial", "keyword"])
     at = draft.module.body.index(draft.owner)
     _import(draft, "functools")
     at = draft.module.body.index(draft.owner)
@@ -1536,26 +1267,13 @@ def second_text(draft: Draft) -> str:
         draft.module.body[at:at] = _parsed(no_grad)
         draft.function.decorator_list.append(_expression("quiet"))
     elif kind == "no_grad":
-        draft.function.decorator_list.append(
-            _expression(
-                draft.choose(
-                    [
-                        "torch.no_grad()",
-                        "torch.inference_mode()",
-                        "torch.autocast('cpu', dtype=torch.bfloat16)",
-                        "torch.enable_grad()",
-                    ]
-                )
-            )
-        )
+        draft.function.decorator_list.append(_expression(draft.choose(["torch.no_grad()", "torch.inference_mode()", "torch.autocast('cpu', dtype=torch.bfloat16)", "torch.enable_grad()"])))
     elif kind == "conditional":
         draft.owner.body += _parsed(f"if torch.__version__:\n    {twice.replace(chr(10), chr(10) + '    ')}")
     elif kind == "assigned":
         draft.owner.body += _parsed(f"{twice.replace('def ' + name, 'def first')}\n{name} = first")
     elif kind == "getattribute":
-        draft.owner.body += _parsed(
-            "def __getattribute__(self, name):\n    value = super().__getattribute__(name)\n    return 11 * 1 if name == 'vocab_size' else value"
-        )
+        draft.owner.body += _parsed("def __getattribute__(self, name):\n    value = super().__getattribute__(name)\n    return 11 * 1 if name == 'vocab_size' else value")
     elif kind == "setattr":
         draft.owner.body += _parsed("def __setattr__(self, name, value):\n    super().__setattr__(name, value)")
     elif kind == "after":
@@ -1563,13 +1281,9 @@ def second_text(draft: Draft) -> str:
     elif kind == "wrapped after":
         draft.module.body += _parsed(f"{wrapper}\n{draft.owner.name}.{name} = outer({draft.owner.name}.{name})")
     elif kind == "call":
-        draft.owner.body += _parsed(
-            "def __call__(self, *args, **kwargs):\n    out = super().__call__(*args, **kwargs)\n    return out"
-        )
+        draft.owner.body += _parsed("def __call__(self, *args, **kwargs):\n    out = super().__call__(*args, **kwargs)\n    return out")
     elif kind == "property":
-        draft.owner.body += _parsed(
-            "@property\ndef vocab_size(self):\n    return 11\n@vocab_size.setter\ndef vocab_size(self, value):\n    pass"
-        )
+        draft.owner.body += _parsed("@property\ndef vocab_size(self):\n    return 11\n@vocab_size.setter\ndef vocab_size(self, value):\n    pass")
     elif kind == "partial":
         draft.owner.body += _parsed(f"{name} = functools.partialmethod({name})")
     else:
@@ -1584,47 +1298,23 @@ def module_state(draft: Draft) -> str:
     """A global that the forward reads, and that something moves."""
     value = draft.choose(["1.0", "2.0", "[2.0]", "{'k': 2.0}"])
     read = {"[2.0]": "STATE[0]", "{'k': 2.0}": "STATE['k']"}.get(value, "STATE")
-    move = draft.choose(
-        [
-            "def move():\n    global STATE\n    STATE = 5.0",
-            "def move():\n    globals()['STATE'] = 5.0",
-            "def move():\n    pass",
-            "def move():\n    STATE[0] = 5.0",
-        ]
-    )
+    move = draft.choose(["def move():\n    global STATE\n    STATE = 5.0", "def move():\n    globals()['STATE'] = 5.0", "def move():\n    pass", "def move():\n    STATE[0] = 5.0"])
     at = draft.module.body.index(draft.owner)
     draft.module.body[at:at] = [*_parsed(f"STATE = {value}"), *_parsed(move)]
-    _insert(
-        draft,
-        draft.choose([f"{{l}} = {{l}} * {read}", f"{{h}} = {{h}} * {read}"]),
-        draft.choose(["between", "inside", "before"]),
-    )
-    return f"{read}; {_insert(draft, 'move()')}"
+    insert(draft, draft.choose([f"{{l}} = {{l}} * {read}", f"{{h}} = {{h}} * {read}"]), draft.choose(["between", "inside", "before"]))
+    return f"{read}; {insert(draft, 'move()')}"
 
 
 @changes
 def output_class(draft: Draft) -> str:
     """The output is one of the same file, which computes."""
-    calls = [
-        n
-        for n in ast.walk(draft.function)
-        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and "Output" in n.func.id
-    ]
+    calls = [n for n in ast.walk(draft.function) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and "Output" in n.func.id]
     call = draft.choose(calls)
-    body = draft.choose(
-        [
-            "self.loss = self.loss + self.logits.mean() if self.loss is not None else None",
-            "self.loss = self.loss * 2 if self.loss is not None else None",
-            "assert self.logits is not None",
-            "pass",
-            "self.seen = None",
-        ]
-    )
+    body = draft.choose(["self.loss = self.loss + self.logits.mean() if self.loss is not None else None", "self.loss = self.loss * 2 if self.loss is not None else None",
+                         "assert self.logits is not None", "pass", "self.seen = None"])
     name = call.func.id
     at = draft.module.body.index(draft.owner)
-    draft.module.body[at:at] = _parsed(
-        f"class Own{name}({name}):\n    def __init__(self, *args, **kwargs):\n        super().__init__(*args, **kwargs)\n        {body}"
-    )
+    draft.module.body[at:at] = _parsed(f"class Own{name}({name}):\n    def __init__(self, *args, **kwargs):\n        super().__init__(*args, **kwargs)\n        {body}")
     call.func.id = f"Own{name}"
     return body
 
@@ -1632,9 +1322,7 @@ def output_class(draft: Draft) -> str:
 @changes
 def in_init(draft: Draft) -> str:
     """Another construction: hooks, learnable operands, other attributes."""
-    init = next(
-        (each for each in draft.owner.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"), None
-    )
+    init = next((each for each in draft.owner.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"), None)
     if init is None:
         raise Unfit
     text = draft.choose([
