@@ -263,9 +263,10 @@ class Point:
         """The calls in a part of the function, and in what it calls of its file, that may change what they get."""
         nodes = {id(node) for node in ast.walk(part)}
         waiting = [record.call for record in self.analysis.walked.calls if id(record.call.node) in nodes]
-        known = {found.loss.call for found in self.analysis.found}
+        known: set[Value] = {found.loss.call for found in self.analysis.found}
         for found in self.analysis.found:
-            known |= {*found.chain.trail, *found.chain.also} if isinstance(found.chain, Chain) else set()
+            ways = (*found.chain.trail, *found.chain.also) if isinstance(found.chain, Chain) else ()
+            known |= {value.base if isinstance(value, Index) else value for value in ways}
         calls: list[Call] = []
         while waiting and len(calls) < _MOST_CALLS:
             call = waiting.pop()
