@@ -34,8 +34,8 @@ from fusegen.codegen.values import (
     describe,
 )
 
-Disturbing = Callable[[ast.AST], str | None]
-"""Says what a statement, or an expression, does that what is read from objects may notice; None if nothing."""
+Disturbing = Callable[[ast.stmt], str | None]
+"""Says what a statement does that what is read from objects may notice; None if nothing."""
 
 _MOST_CALLS = 1000
 _PURE_METHODS = {"get_text_config": 0, "get_decoder": 0, "size": 1, "dim": 0}
@@ -167,8 +167,8 @@ class Point:
             case _:
                 raise Unwritable(f"`{describe(value, 80)}` cannot be written down")
         # A function or a class by its name is not what a condition compares.
-        args = [self._global(arg.path) if isinstance(arg, Global) else self.expression(arg) for arg in value.args]
-        return ast.Call(self._global(path), args, [])
+        given = [self._global(arg.path) if isinstance(arg, Global) else self.expression(arg) for arg in value.args]
+        return ast.Call(self._global(path), given, [])
 
     # -- is it still what it was -----------------------------------------------------------------------------
 
@@ -223,10 +223,10 @@ class Point:
         for part in self._between(value):
             what = self.disturbing(part) or self._hands_over(part, value)
             if what is not None:
-                return f"`{spelled}` may be another by then (line {getattr(part, 'lineno', 0)} {what})"
+                return f"`{spelled}` may be another by then (line {part.lineno} {what})"
         return None
 
-    def _between(self, value: Attr | Global) -> list[ast.AST]:
+    def _between(self, value: Attr | Global) -> list[ast.stmt]:
         """What runs between the place where something was read and this point, in either order."""
         function = self.analysis.block.node
         if value.node is None and isinstance(value, Attr):
@@ -313,18 +313,15 @@ def _end(node: ast.AST) -> tuple[int, int]:
     return node.end_lineno, node.end_col_offset  # type: ignore[attr-defined]
 
 
-def _parts_of(node: ast.AST) -> list[ast.AST]:
-    """A statement that holds no others, or what one that does evaluates itself."""
+def _parts_of(node: ast.AST) -> list[ast.stmt]:
+    """A statement that holds no others, or what one that does evaluates itself, as a statement."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return []
-    if isinstance(node, ast.withitem):
-        return [node.context_expr]
-    if isinstance(node, ast.stmt):
-        if not hasattr(node, "body") and not hasattr(node, "cases"):
-            return [node]
-        inner = (getattr(node, name, None) for name in ("test", "iter", "subject"))
-        return [each for each in inner if each is not None]
-    return []
+    if isinstance(node, ast.stmt) and not hasattr(node, "body") and not hasattr(node, "cases"):
+        return [node]
+    own = ("context_expr",) if isinstance(node, ast.withitem) else ("test", "iter", "subject")
+    inner = [getattr(node, name, None) for name in own] if isinstance(node, ast.stmt | ast.withitem) else []
+    return [ast.copy_location(ast.Expr(each), each) for each in inner if each is not None]
 
 
 def _is_same_read(held: Value, value: Value) -> bool:
