@@ -75,7 +75,7 @@ def verified(release: str, programs: Path, checks: str) -> Release:
     """Emits for a release and verifies it, with the fusegen of its environment."""
     home, fusegen = HOMES / release, programs / "fusegen"
     tree, answer = home / "generated", home / "verified.json"
-    subprocess.run([fusegen, "emit", "--quiet", "--out", tree], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([fusegen, "emit", "--quiet", "--force", "--out", tree], check=True, stdout=subprocess.DEVNULL)
     answer.unlink(missing_ok=True)
     options = ["--generated", tree, "--checks", checks, "--format", "json", "--output-file", answer]
     status = subprocess.run([fusegen, "verify", "--quiet", *options], check=False).returncode

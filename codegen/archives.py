@@ -222,10 +222,12 @@ def _unpacked(path: Path) -> _Bounded:
     """The tar file that a compressed file holds, or the file itself."""
     with path.open("rb") as file:
         start = file.read(6)
-    openers = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-    for mark, opener in openers.items():
-        if start.startswith(mark):
-            return _Bounded(cast(IO[bytes], opener(path, "rb")))
+    if start.startswith(b"\x1f\x8b"):
+        return _Bounded(cast(IO[bytes], gzip.open(path)))
+    if start.startswith(b"BZh"):
+        return _Bounded(cast(IO[bytes], bz2.open(path)))
+    if start.startswith(b"\xfd7zXZ\0"):
+        return _Bounded(cast(IO[bytes], lzma.open(path)))
     return _Bounded(path.open("rb"))
 
 

@@ -136,7 +136,10 @@ def _left_out(manifest: Mapping[str, Any]) -> Iterator[Target]:
     spec = find_spec(package)
     root = Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else Path()
     for entry in manifest["not_emitted"]:
-        model, class_name, method = entry["site"].rsplit(".", 2)
+        *models, class_name, method = entry["site"].rsplit(".", 2)
+        if not models:
+            continue  # a function of a module, which nothing can be built for
+        model = models[0]
         file = _file_of(root, model, class_name)
         if file is not None:
             yield Target(model, class_name, _dotted(package, file), method=method, emitted=False)
@@ -145,7 +148,7 @@ def _left_out(manifest: Mapping[str, Any]) -> Iterator[Target]:
 def _file_of(root: Path, model: str, class_name: str) -> str | None:
     """The modeling file of a model folder that defines a class, relative to the package."""
     for path in sorted((root / "models" / model).glob("modeling_*.py")):
-        if f"\nclass {class_name}(" in path.read_text(encoding="utf-8"):
+        if f"\nclass {class_name}(" in path.read_text(encoding="utf-8", errors="replace"):
             return path.relative_to(root).as_posix()
     return None
 
