@@ -127,6 +127,8 @@ CHANGES = [
     "super().prepare()",
     "self.prepared(input_ids)",
     "options.clear()",
+    "options.reset()",
+    "self.config.reset()",
     "clear = options.clear\nclear()",
     "self.config.clear()",
     "reset()",
@@ -240,6 +242,8 @@ class Config(types.SimpleNamespace):
         self.square = None
         self.marks.append("mark")
 
+    reset = clear
+
     def update(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
 
@@ -338,12 +342,15 @@ def test_a_condition_means_what_it_meant_where_it_was_read(shape: str) -> None:
         ("read, changed, head", "LEVELS.square is None", "reset()"),
         ("read, changed, head", "len(options.marks) > 0", "options.marks.append('mark')"),
         ("read, changed, head", "options.square is None", "options.clear()"),
+        ("read, changed, head", "options.square is None", "options.reset()"),
+        ("read, changed, head", "self.config.square is None", "self.config.reset()"),
         ("read, changed, head", "options.square is None", "elsewhere(options)"),
         ("read, changed, head", "self.config.square is None", "functools.partial(elsewhere, self)()"),
         ("read, changed, head", "self.config.square is None", "self.walk(elsewhere)"),
         ("read, changed, head", "self.square is None", "self.prepare()"),
         ("read twice", "self.square is None", "self.prepare()"),
-        ("read twice", "getattr(self, 'square', None) is None", "self.prepare()"),
+        ("read twice", "getattr(self, 'square', None) is not None", "self.prepare()"),
+        ("read twice", "self.square is not None", "self.prepare()"),
         ("changed in the head's statement", "self.square is None", "pass"),
         ("operand", "self.square is None", "self.square = None"),
         ("used after", "self.square is None", "self.prepare()"),
