@@ -72,8 +72,8 @@ CONDITIONS = [
     "LEVELS.square is None",
     "getattr(self, 'square', None) is None",
     "getattr(self.config, 'square', None) is None",
-    "len(options.marks) == 0",
-    "'mark' not in self.marks",
+    "len(options.marks) > 0",
+    "'mark' in self.marks",
     "not hasattr(options, 'square') or options.square is None",
     # Longer than what a report spells out.
     "(mode is None and self.square is None and self.config.square is None) or (options is None and mode is None)",
@@ -127,6 +127,8 @@ CHANGES = [
     "super().prepare()",
     "self.prepared(input_ids)",
     "options.clear()",
+    "options.reset()",
+    "self.config.reset()",
     "clear = options.clear\nclear()",
     "self.config.clear()",
     "reset()",
@@ -201,6 +203,10 @@ def forward(shape: str, condition: str, change: str) -> str:
     return "".join(f"        {line}\n" for line in [*lines, END])
 
 
+def marks(square: int | None) -> list[str]:
+    return ["mark"] if square is None else []
+
+
 class Model:
     """What a forward needs of its module, with numbers for tensors."""
 
@@ -208,7 +214,7 @@ class Model:
         self.square = square
         self.config = Config(square)
 
-        self.marks: list[str] = []
+        self.marks = marks(square)
 
     def prepare(self) -> None:
         self.square = self.config.square = None
@@ -230,11 +236,13 @@ class Model:
 
 class Config(types.SimpleNamespace):
     def __init__(self, square: int | None) -> None:
-        super().__init__(square=square, vocab_size=7, marks=[])
+        super().__init__(square=square, vocab_size=7, marks=marks(square))
 
     def clear(self) -> None:
         self.square = None
         self.marks.append("mark")
+
+    reset = clear
 
     def update(self, values: dict[str, Any]) -> None:
         self.__dict__.update(values)
@@ -317,7 +325,44 @@ def fused_calls(shape: str, condition: str, change: str) -> int:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_condition_means_what_it_meant_where_it_was_read(shape: str) -> None:
     pairs = [*itertools.product(CONDITIONS, CHANGES)]
-    chosen = pairs if os.environ.get("FUSEGEN_ALL_CONDITIONS") else random.Random(shape).sample(pairs, 60)
+    chosen = pairs if os.environ.get("FUSEGEN_ALL_CONDITIONS") else random.Random(shape).sample(pairs, 40)
     fused = [fused_calls(shape, condition, change) for condition, change in chosen]
     print(shape, len(fused), "forwards,", sum(each > 0 for each in fused), "emitted and fused")
     assert shape == "read in a loop" or any(each > 0 for each in fused)
+
+
+@pytest.mark.parametrize(
+    ("shape", "condition", "change"),
+    [
+        ("read, changed, head", "mode is None", "mode = None"),
+        ("read, changed, head", "mode is None", "if input_ids > 2:\n    mode = None"),
+        ("read, changed, head", "self.square is None", "self.square = None"),
+        ("read, changed, head", "settings.square is None", "settings.square = None"),
+        ("read, changed, head", "settings.square is None", "reset()"),
+        ("read, changed, head", "LEVELS.square is None", "reset()"),
+        ("read, changed, head", "len(options.marks) > 0", "options.marks.append('mark')"),
+        ("read, changed, head", "options.square is None", "options.clear()"),
+        ("read, changed, head", "options.square is None", "options.reset()"),
+        ("read, changed, head", "self.config.square is None", "self.config.reset()"),
+        ("read, changed, head", "options.square is None", "elsewhere(options)"),
+        ("read, changed, head", "self.config.square is None", "functools.partial(elsewhere, self)()"),
+        ("read, changed, head", "self.config.square is None", "self.walk(elsewhere)"),
+        ("read, changed, head", "self.square is None", "self.prepare()"),
+        ("read twice", "self.square is None", "self.prepare()"),
+        ("read twice", "getattr(self, 'square', None) is not None", "self.prepare()"),
+        ("read twice", "self.square is not None", "self.prepare()"),
+        ("changed in the head's statement", "self.square is None", "pass"),
+        ("operand", "self.square is None", "self.square = None"),
+        ("used after", "self.square is None", "self.prepare()"),
+        ("used after", "self.square is None", "self.square = None"),
+        ("head, changed, asked", "self.square is None", "self.prepare()"),
+    ],
+)
+def test_each_kind_of_change(shape: str, condition: str, change: str) -> None:
+    fused_calls(shape, condition, change)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_condition_that_nothing_changes_is_asked(condition: str) -> None:
+    for shape in ("read, changed, head", "head, changed, read", "used after", "read in a helper"):
+        assert fused_calls(shape, condition, "pass") > 0
