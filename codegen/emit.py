@@ -15,6 +15,7 @@ from fusegen.codegen.isolation import bug, spoilt_report, without_spoilers
 from fusegen.codegen.layouts import CLASS, FULL, PATCH, generated_path
 from fusegen.codegen.manifest import MANIFEST, class_entries, manifest_text
 from fusegen.codegen.package import REPORT, package_files, page
+from fusegen.codegen.patience import TookTooLong, limited
 from fusegen.codegen.pipeline import read_all, read_path, report_on
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.records import Failure, FileReport, ScanReport, Site, file_report_from_json
@@ -195,7 +196,11 @@ class FileEmitter:
         refused: list[NotEmitted] = []
         for site, analysis in matches:
             try:
-                outcome = plan(site, analysis)
+                with limited():
+                    outcome = plan(site, analysis)
+            except TookTooLong as error:
+                report = _with(report, Failure(path, analysis.block.line, f"{site.id} is not emitted: {error}"))
+                continue
             except Exception:
                 report = _with(report, bug(path, analysis.block.line, site.id))
                 continue
