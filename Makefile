@@ -15,7 +15,7 @@ PACKAGES := $(filter-out generated,$(patsubst %/__init__.py,%,$(wildcard */__ini
 TYPED := build/types
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types emit-check verify record verify-versions check bench matrix clean
+.PHONY: help setup run test lint types emit-check verify record verify-versions check bench corpus matrix clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench: $(STAMP) ## time and memory of fusegen scan, emit and diff
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/emit.py
 	$(BIN)/python benchmarks/diff.py
+
+corpus: $(STAMP) ## every file of the standard library and seven packages through scan, emit and diff: no crash
+	$(BIN)/python benchmarks/corpus.py
 
 matrix: $(STAMP) ## scan every minor release of transformers from 4.56 on, write docs/coverage.md
 	$(BIN)/python benchmarks/matrix.py

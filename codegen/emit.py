@@ -16,6 +16,7 @@ from fusegen.codegen.layouts import CLASS, FULL, PATCH, generated_path
 from fusegen.codegen.manifest import MANIFEST, class_entries, manifest_text
 from fusegen.codegen.package import REPORT, package_files, page
 from fusegen.codegen.paths import why_not_placed
+from fusegen.codegen.patience import TookTooLong, limited
 from fusegen.codegen.pipeline import read_all, read_path, report_on
 from fusegen.codegen.plan import Plan, PlanRefusal, plan
 from fusegen.codegen.records import Failure, FileReport, ScanReport, Site, file_report_from_json
@@ -207,7 +208,11 @@ class FileEmitter:
                 refused.append(NotEmitted(site.id, "FG604", misplaced, site.line))
                 continue
             try:
-                outcome = plan(site, analysis)
+                with limited():
+                    outcome = plan(site, analysis)
+            except TookTooLong as error:
+                report = _with(report, Failure(path, analysis.block.line, f"{site.id} is not emitted: {error}"))
+                continue
             except Exception:
                 failure = bug(path, analysis.block.line, site.id)
                 report = _with(report, failure)

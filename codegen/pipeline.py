@@ -23,6 +23,7 @@ from fusegen.codegen.index import FileIndex
 from fusegen.codegen.isolation import bug
 from fusegen.codegen.losses import LossReader, loss_mapping
 from fusegen.codegen.members import Scope
+from fusegen.codegen.patience import TookTooLong, limited
 from fusegen.codegen.processes import worker_pool
 from fusegen.codegen.records import MATCH, Aside, Failure, FileReport, ScanReport, Site
 
@@ -259,10 +260,14 @@ def _read_functions(
             asides.append(Aside(name, block.line, why_not))
             continue
         try:
-            analysis = linear_cross_entropy.analyse(block, scope, losses)
-            outcome = linear_cross_entropy.conclude(analysis, path)
+            with limited():
+                analysis = linear_cross_entropy.analyse(block, scope, losses)
+                outcome = linear_cross_entropy.conclude(analysis, path)
         except SyntaxError:
             raise
+        except TookTooLong as error:
+            failures.append(Failure(path, block.line, f"{name} is not read: {error}"))
+            continue
         except (RecursionError, MemoryError):
             failures.append(Failure(path, block.line, f"{name} cannot be read: an expression is nested too deeply"))
             continue

@@ -84,6 +84,8 @@ def _comes_from_vocabulary(logits: Value, reading: Reading) -> bool:
             return any(_made_over_vocabulary(member, reading) for member in members)
         case Call(Attr(base, _)) if not isinstance(base, Self):
             return _comes_from_vocabulary(base, reading)
+        case Call(Global("torch.nn.functional.linear" | "torch.matmul"), (_, weight, *_)):
+            return _is_weight_of_vocabulary(weight, reading)
         case Call(Global(path), (first, *_)) if path.startswith("torch."):
             return _comes_from_vocabulary(first, reading)
         case Binary(_, left, right):
@@ -97,6 +99,15 @@ def _comes_from_vocabulary(logits: Value, reading: Reading) -> bool:
         case Select(_, then, other):
             return _comes_from_vocabulary(then, reading) or _comes_from_vocabulary(other, reading)
     return False
+
+
+def _is_weight_of_vocabulary(weight: Value, reading: Reading) -> bool:
+    """Whether a matrix is made of the weight of a module that is made with the size of a vocabulary."""
+    if isinstance(weight, Attr) and weight.name == "weight":
+        return any(
+            _made_over_vocabulary(member, reading) for member in reading.scope.at(reading.owner or "", weight.base)
+        )
+    return any(_is_weight_of_vocabulary(child, reading) for child in weight.children())
 
 
 def is_over_vocabulary(chain: Chain | Refusal, reading: Reading) -> bool:
