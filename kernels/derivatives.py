@@ -58,7 +58,9 @@ class Context:
 
 
 def is_transformed(tensor: Tensor) -> bool:
-    """Whether a transform of `torch.func` or `is_grads_batched` has wrapped a tensor, whose memory is then not its own."""
+    """Whether `torch.func` or `is_grads_batched` has wrapped a tensor, so that its memory is not its own."""
+    if torch.compiler.is_compiling():
+        return False
     return is_functorch_wrapped_tensor(tensor) or is_legacy_batchedtensor(tensor)
 
 
@@ -200,7 +202,7 @@ class _Backward(_Function):
 
     @staticmethod
     def forward(rule: _Rule, zero: Tensor, *tensors: Any) -> Any:
-        return rule.b(tensors)
+        return _fresh(rule.b(tensors), tensors)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Tensors, output: Any) -> None:
@@ -224,7 +226,7 @@ class _Tangent(_Function):
 
     @staticmethod
     def forward(rule: _Rule, zero: Tensor, *tensors: Any) -> Any:
-        return rule.j(tensors)
+        return _fresh(rule.j(tensors), tensors)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Tensors, output: Any) -> None:
@@ -256,6 +258,11 @@ def loop_over_batch(function: Callable[..., Any], info: Any, in_dims: Any, input
     if isinstance(found[0], tuple):
         return tuple(torch.stack(each) for each in zip(*found, strict=True)), (0,) * len(found[0])
     return torch.stack(found), 0
+
+
+def _fresh(outputs: Tensors, inputs: Tensors) -> Tensors:
+    """The outputs, those that are an input copied: a function must not return what it was given."""
+    return tuple(each.clone() if any(each is other for other in inputs) else each for each in outputs)
 
 
 def _spread(values: Tensors, places: list[bool]) -> Tensors:

@@ -195,13 +195,12 @@ def _register(cls: Any) -> Callable[..., Any]:
     )
     operator.register_fake(fake)
     operator.register_autograd(differentiable_backward(cls), setup_context=set_up(cls))
-    operator.register_vmap(
-        lambda info, in_dims, *inputs: loop_over_batch(getattr(torch.ops.fusegen, cls.name), info, in_dims, inputs)
-    )
+    packet = getattr(torch.ops.fusegen, cls.name)
+    operator.register_vmap(lambda info, in_dims, *inputs: loop_over_batch(packet, info, in_dims, inputs))
     if hasattr(cls, "flops"):
         count_flops(cls.name, cls.flops)
     _register_autocast(cls, list(signature.parameters))
-    overload = getattr(torch.ops.fusegen, cls.name).default
+    overload = packet.default
     return overload if visible == count else lambda *inputs: cls._visible(overload(*inputs))
 
 

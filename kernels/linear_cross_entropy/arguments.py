@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from numbers import Integral, Real
 from typing import Any
@@ -14,6 +15,8 @@ from fusegen.kernels.devices import autocast_dtype
 REDUCTIONS = ("none", "mean", "sum")
 OUTPUTS = ("logprob", "logsumexp", "entropy", "top1", "hits")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+PLAIN = (Tensor, torch.nn.Parameter)
 
 INFINITE = float("inf")
 
@@ -82,11 +85,11 @@ def check_options(
 ) -> None:
     """The arguments that are no large tensors; raises `TypeError` or `ValueError`."""
     number, one = Real | Tensor | None, "a number or a tensor of one element, real"
-    for name, value in (("scale", scale), ("divisor", divisor), ("num_items", num_items)):
+    for name, value in (("scale", scale), ("divisor", divisor)):
         _check(name, value, number, one, _is_one_number)
-    _check("divisor", divisor, number, "a number other than 0", lambda x: isinstance(x, Tensor) or x != 0)
+    _check("num_items", num_items, number, one, lambda x: _is_one_number(x, may_be_bool=True))
     _check_no_gradient("num_items", num_items)
-    _check("softcap", softcap, Real | None, "a finite number other than 0", lambda x: x != 0 and abs(x) < INFINITE)
+    _check("softcap", softcap, Real | None, "a finite number", lambda x: abs(x) < INFINITE)
     _check("temperature", temperature, Real, "a finite number above 0", lambda x: 0 < x < INFINITE)
     _check("z_loss", z_loss, Real, "a finite number", lambda x: abs(x) < INFINITE)
     _check("label_smoothing", label_smoothing, Real, "a number from 0 to 1", lambda x: 0 <= x <= 1)
@@ -119,10 +122,10 @@ def _check(name: str, value: Any, kind: Any, expected: str, fits: Callable[[Any]
         raise ValueError(f"{name}: expected {expected}, got {found}")
 
 
-def _is_one_number(value: Any) -> bool:
+def _is_one_number(value: Any, may_be_bool: bool = False) -> bool:
     if not isinstance(value, Tensor):
         return True
-    return value.numel() == 1 and value.dtype != torch.bool and not value.is_complex()
+    return value.numel() == 1 and (may_be_bool or value.dtype != torch.bool) and not value.is_complex()
 
 
 def _are_outputs(names: Any) -> bool:
@@ -134,8 +137,19 @@ def _check_dtype(
 ) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+    if type(tensor) not in PLAIN and _is_sharded(tensor):
+        raise TypeError(
+            f"{name}: expected a tensor of this process, got a DTensor, for which the fused loss has no rule; pass"
+            f" `{name}.full_tensor()`, or compute the loss unfused"
+        )
     if tensor.dtype not in dtypes:
         raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
+
+
+def _is_sharded(tensor: Tensor) -> bool:
+    """Whether it is a DTensor, whose module is only imported where there is one."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def _check_no_gradient(name: str, value: Any) -> None:

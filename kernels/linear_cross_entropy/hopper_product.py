@@ -387,7 +387,7 @@ def multiply_statistics(
     _multiply_statistics[(_programs(weight.device),)](
         _descriptor(hidden, [ROWS.value, DEPTH.value]), _descriptor(weight, [WIDTH.value, DEPTH.value]),
         statistics, bias, scale if scale_is_tensor else None, 0.0 if scale_is_tensor else float(scale),
-        float(softcap or 1.0), n_rows, vocabulary, valid_vocab, hidden_size,
+        1.0 if softcap is None else float(softcap), n_rows, vocabulary, valid_vocab, hidden_size,
         HAS_BIAS=bias is not None, HAS_SCALE=scale_is_tensor or scale != 1.0,
         SCALE_IS_TENSOR=scale_is_tensor, HAS_SOFTCAP=softcap is not None, num_warps=4, maxnreg=REGISTERS.value,
     )  # fmt: skip

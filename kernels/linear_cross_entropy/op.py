@@ -10,6 +10,7 @@ autograd's; those of the operators are exact, with no entry filtered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,13 @@ from fusegen.kernels.linear_cross_entropy.operators import (
     row_weights,
     times_class_weights,
 )
-from fusegen.kernels.linear_cross_entropy.reference import LossOutputs, Number, at_least_float32, shifted_labels
+from fusegen.kernels.linear_cross_entropy.reference import (
+    LossOutputs,
+    Number,
+    at_least_float32,
+    dtype_over,
+    shifted_labels,
+)
 
 
 def linear_cross_entropy(
@@ -80,7 +87,8 @@ def linear_cross_entropy(
         z_loss: coefficient of `logsumexp(logits) ** 2`, added to each token's loss (arXiv:2204.02311, section 5).
         reduction: `none` (the shape of `labels`, 0 where ignored), `mean` or `sum`. The divisor of `mean` is the
             sum of the weights (token's times class's) of the tokens that count: their number without weights.
-        num_items: a number or a tensor of one element that replaces the divisor of `mean`; it has no gradient.
+        num_items: a number or a tensor of one element that replaces the divisor of `mean`; it has no gradient. The
+            dtype of the loss is then what torch's division by it gives (float64 for a tensor of float64).
         shift: position i predicts label i + 1, along the last dimension of `labels`.
         budget: bytes of workspace above the gradients; None for the backend's own (`kernels/backends.py`). Without
             Triton the gradient of a 16-bit head is summed in float32 beside it.
@@ -96,7 +104,10 @@ def linear_cross_entropy(
         TypeError, ValueError: an argument does not fit the others; names it.
         IndexError: a label outside the vocabulary that is not `ignore_index` (checked on the CPU; elsewhere
             the device stops with a message).
-        NotImplementedError: its gradient is differentiated again, or it is differentiated in forward mode.
+        NotImplementedError: its gradient is differentiated by an operand (by what multiplies the loss it can be), or
+            it is differentiated in forward mode.
+        RuntimeError: in the backward, torch's own, where an operand that the unfused statements keep was changed in
+            place since (in `reduction="none"`, and with `outputs`, the frozen one of `hidden` and `weight` as well).
     """
     check_tensors(hidden, weight, labels, bias, vocab_bias, class_weight, token_weight)
     check_options(
@@ -117,7 +128,7 @@ def linear_cross_entropy(
     cap = None if softcap is None else float(softcap) / float(temperature)
     rows, targets = hidden.unsqueeze(0).flatten(0, -2), labels.flatten()
     tokens = None if token_weight is None else token_weight.flatten()
-    items = _as_scalar(num_items, dtype, hidden.device)
+    items = num_items if isinstance(num_items, Tensor) else _as_scalar(num_items, dtype, hidden.device)
     want = ["entropy" in outputs, "top1" in outputs or "hits" in outputs]
     columns = None if valid_vocab is None else int(valid_vocab)
     numbers = (int(ignore_index), factor, cap, columns, float(label_smoothing), float(z_loss))
@@ -137,7 +148,7 @@ def linear_cross_entropy(
             loss = loss.sum()
             if reduction == "mean" and items is None:
                 items = times_class_weights(weights, class_weight, targets).sum()
-            loss = loss if items is None else loss / items
+            loss = loss if items is None else loss / _as_scalar(items, dtype, hidden.device)
     else:
         loss, logprob, lse, entropy, top1 = LinearCrossEntropy.apply(
             rows, weight, targets, offset, scale_tensor, class_weight, tokens, items,
@@ -145,7 +156,7 @@ def linear_cross_entropy(
         )  # fmt: skip
     if isinstance(num_items, Tensor) and num_items.dim() > 0:
         loss = loss.reshape(num_items.shape)
-    loss = loss.to(loss_dtype, copy=reduction == "none" or loss.dim() > 0)
+    loss = loss.to(dtype_over(loss_dtype, num_items), copy=reduction == "none" or loss.dim() > 0)
     if not outputs:
         return loss
     shown = {"logprob": logprob, "logsumexp": lse, "entropy": entropy, "top1": top1}
@@ -187,8 +198,12 @@ def _one_scale(
         tensor = factor / below if tensor is None else tensor * factor / below
         return tensor, 1.0
     if divisor is not None:
-        factor = factor / float(divisor)
-    return (None, factor) if tensor is None else (tensor * factor, 1.0)
+        # By 0 as torch divides, not as Python does.
+        factor = factor / float(divisor) if divisor else math.copysign(factor, divisor) * math.inf
+    if tensor is None:
+        return None, factor
+    # Not multiplied by 1: a copy would not have the version of what it is made from.
+    return (tensor if factor == 1 else tensor * factor), 1.0
 
 
 def _as_scalar(value: Number | None, dtype: torch.dtype, device: torch.device) -> Any:

@@ -76,7 +76,7 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
         chosen = Selection(hidden, labels, ignore_index, valid_vocab or len(weight))
         row = _row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype)
         weights = row_weights(chosen.counted, token_weight, dtype)
-        divisor = num_items
+        divisor = None if num_items is None else num_items.to(hidden.device, dtype).reshape(())
         if mean and num_items is None:
             divisor = times_class_weights(weights, class_weight, labels).sum()
         by_loss = weights if divisor is None else weights / divisor
@@ -114,7 +114,8 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
         # Otherwise autograd makes zeros as large as both gradients, for the outputs that only carry them here.
         ctx.materializes_grads = False
         ctx.save_for_backward(*saved)
-        for_hidden, for_weight, for_bias, for_scale = ctx.need
+        # What linear, a product with the scale, the loss and its division keep.
+        for_hidden, for_weight, for_bias, _ = ctx.need
         ctx.watch(hidden if for_weight else None, weight if for_hidden else None, labels, class_weight, num_items)
         ctx.watch(scale if for_hidden or for_weight or for_bias else None)
 

@@ -82,6 +82,13 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def dtype_over(dtype: torch.dtype, divisor: Number | None) -> torch.dtype:
+    """The dtype of a loss, 0-d in `dtype`, over a divisor: torch's promotion, where a dimension counts for more."""
+    if not isinstance(divisor, Tensor) or not divisor.is_floating_point():
+        return dtype
+    return divisor.dtype if divisor.dim() else torch.promote_types(dtype, divisor.dtype)
+
+
 def linear_cross_entropy_reference(
     hidden: Tensor,
     weight: Tensor,
@@ -145,8 +152,9 @@ def linear_cross_entropy_reference(
         loss = weighted.sum() / num_items
     else:
         loss = weighted.sum() / (weights if classes is None else weights * classes[inside]).sum()
+    loss = loss.to(dtype_over(loss_dtype, num_items))
     if not outputs:
-        return loss.to(loss_dtype)
+        return loss
     logprobs = wide.log_softmax(1)
     rows = {
         "logprob": logprobs.gather(1, inside.unsqueeze(1)).squeeze(1),
@@ -156,7 +164,7 @@ def linear_cross_entropy_reference(
     shaped = {name: torch.where(counted, rows[name], 0).reshape(labels.shape) for name in rows if name in outputs}
     top1 = wide.argmax(1)
     return LossOutputs(
-        loss.to(loss_dtype),
+        loss,
         **shaped,
         top1=top1.masked_fill(~counted, -1).reshape(labels.shape) if "top1" in outputs else None,
         hits=((top1 == target) & counted).sum() if "hits" in outputs else None,

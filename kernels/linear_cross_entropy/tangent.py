@@ -1,7 +1,7 @@
 """Derivatives of rows along tangents of the operands: what a gradient of rows is differentiated with.
 
-In plain torch on any device, in chunks of tokens like `chunked.py`: it is asked for by nothing but the derivative of a
-gradient by what multiplies the rows. Along (hidden', weight', bias', scale') the logits x and z = cap(scale * x) move by
+In plain torch on any device, in chunks of tokens like `chunked.py`: nothing but the derivative of a gradient by what
+multiplies the rows asks for it. Along (hidden', weight', bias', scale') the logits x and z = cap(scale * x) move by
 
     x' = hidden' @ weight.T + hidden @ weight'.T + bias'          z' = (scale * x' + scale' * x) * slope of the cap
 

@@ -13,7 +13,7 @@ from fusegen.kernels.operator import Operator, Tensors
 
 @dataclass(frozen=True, eq=False)
 class SoftCap(Operator, name="soft_cap"):
-    """Logits `(..., V)` bounded by `cap`, a number other than 0."""
+    """Logits `(..., V)` bounded by `cap`."""
 
     cap: float
 
