@@ -18,7 +18,9 @@ from fusegen.codegen.values import Attr, Call, Comprehension, Global, Index, Log
 
 _OF_A_NUMBER = SHARING_ATTRIBUTES | {"device", "dtype", "shape", "ndim", "requires_grad", "grad_fn", "is_cuda"}
 _OF_A_CONTAINER = frozenset(("get", "items", "keys", "values", "pop", "to_tuple", "unbind", "_asdict", "__getitem__"))
-_OVER_ITEMS = frozenset(("len", "iter", "next", "tuple", "list", "dict", "set", "sorted", "reversed", "enumerate", "zip"))
+_OVER_ITEMS = frozenset(
+    ("len", "iter", "next", "tuple", "list", "dict", "set", "sorted", "reversed", "enumerate", "zip")
+)
 _ITEM_OF = ("starred target", "for target", "item")
 
 
