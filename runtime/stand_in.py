@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+from collections.abc import Callable
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -79,7 +80,7 @@ class _Exchange:
     """Wrappers around a function, made anew around another one: each with its own code and cells, but for that one."""
 
     def __init__(self, old: FunctionType, new: FunctionType) -> None:
-        self._made: dict[FunctionType, FunctionType] = {old: new}
+        self._made: dict[FunctionType, Callable[..., Any]] = {old: new}
 
     def __call__(self, function: Any) -> Any:
         if not isinstance(function, FunctionType):
@@ -89,7 +90,7 @@ class _Exchange:
             self._made[function] = self._around(function)
         return self._made[function]
 
-    def _around(self, wrapper: FunctionType) -> FunctionType:
+    def _around(self, wrapper: FunctionType) -> Callable[..., Any]:
         cells = tuple(self._cell(cell) for cell in wrapper.__closure__ or ())
         defaults = wrapper.__defaults__ and tuple(map(self, wrapper.__defaults__))
         keywords = wrapper.__kwdefaults__ and {name: self(each) for name, each in wrapper.__kwdefaults__.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import shutil
@@ -181,7 +182,8 @@ def test_a_tree_inside_a_package_installs_itself(importable: Path) -> None:
     patches = importlib.import_module("mypackage.patches")
     report = patches.install(fuse="training")
     assert report.installed == ("transformers.models.llama.modeling_llama.LlamaForCausalLM.forward",)
-    assert LlamaForCausalLM.forward.__module__ == "mypackage.patches.llama.modeling_llama"
+    file = importable / "patches/llama/modeling_llama.py"
+    assert inspect.getsourcefile(inspect.unwrap(LlamaForCausalLM.forward)) == str(file)
     patches.uninstall()
     assert LlamaForCausalLM.forward is stock
 
