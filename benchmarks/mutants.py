@@ -242,6 +242,7 @@ def main() -> int:
     parser.add_argument("--grep", default="", help="only edits whose line holds this")
     parser.add_argument("--rewrites", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--record", action="store_true", help="write the score into docs/reliability.md")
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     every = [edit for path in files() for edit in edits(path) if options.grep in str(edit)]
@@ -264,7 +265,13 @@ def main() -> int:
             print(f"survived {edit}", flush=True)
         elif options.only is not None:
             print(f"{number} killed by {killer}: {edit}")
-    print(f"{len(sample) - survivors} of {len(sample)} killed, {survivors} survived, {time.time() - start:.0f} s")
+    score = f"{len(sample) - survivors} of {len(sample)} edits killed, {survivors} survived"
+    print(f"{score}, {time.time() - start:.0f} s")
+    if options.record:
+        sys.path.insert(0, str(ROOT / "benchmarks"))
+        from metamorphic import record
+
+        record("edits", seed, f"{score} (of {len(every)})")
     return survivors > 0
 
 
