@@ -1,7 +1,7 @@
-"""Rewrites of matched forwards, each run as it is and as fusegen emits it: loss, gradients, errors and what is left behind.
+"""Rewrites of matched forwards, each run as it is and as fusegen emits it: loss, gradients, errors, side effects.
 
-    python benchmarks/metamorphic.py --count 100000        # both cores; docs/reliability.md has the figure (--record)
-    python benchmarks/metamorphic.py --seed 7 --only 4711  # one mutant: its text, what was rewritten, what came out
+python benchmarks/metamorphic.py --count 100000        # both cores; docs/reliability.md has the figure (--record)
+python benchmarks/metamorphic.py --seed 7 --only 4711  # one mutant: its text, what was rewritten, what came out
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def main() -> int:
         if one.verdict in WRONG:
             kinds[_kind(one)] += 1
             if kinds[_kind(one)] <= options.show:
-                print(f"{one.verdict} --only {one.number} [{one.source}] {' | '.join(one.did)}\n    {one.what}", flush=True)
+                print(
+                    f"{one.verdict} --only {one.number} [{one.source}] {' | '.join(one.did)}\n    {one.what}",
+                    flush=True,
+                )
     print(f"{len(outcomes)} mutants in {time.time() - start:.0f} s: {counted(outcomes)}")
     if options.record:
         record("rewrites", seed, f"{len(outcomes)} mutants: {counted(outcomes)}")
@@ -68,7 +71,9 @@ def record(figure: str, seed: int, result: str) -> None:
     path = Path(__file__).parents[1] / "docs" / "reliability.md"
     version = f"fusegen {metadata.version('fusegen')}, transformers {metadata.version('transformers')}"
     line = f"| {figure} | {version} | {seed} | {time.strftime('%Y-%m-%d')} | {result} |"
-    path.write_text(re.sub(rf"^\| {figure} \|.*$", line, path.read_text(encoding="utf-8"), flags=re.M), encoding="utf-8")
+    path.write_text(
+        re.sub(rf"^\| {figure} \|.*$", line, path.read_text(encoding="utf-8"), flags=re.M), encoding="utf-8"
+    )
 
 
 def _kind(one: object) -> str:

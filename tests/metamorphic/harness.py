@@ -1,6 +1,6 @@
 """One mutant: a rewritten forward, what fusegen makes of it, and whether both do the same.
 
-    verdict(Mutant(seed=1, number=17))   ->  Outcome("equal" | "unfused" | "refused" | "wrong" | "crash" | ...)
+verdict(Mutant(seed=1, number=17))   ->  Outcome("equal" | "unfused" | "refused" | "wrong" | "crash" | ...)
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
+import rewrite_change  # noqa: F401 - registers what changes it
+import rewrite_keep  # noqa: F401 - registers what keeps the meaning
 import torch
-from mutations import CHANGE, KEEP, Draft, Unfit, mutate
+from rewrite_draft import CHANGE, KEEP, Draft, Unfit, mutate
 from sources import GIVEN, Source, cases, installed, source
 from stubs import Ran, Setting, difference, emission, fused_methods, labels, load, run
 
@@ -85,9 +87,10 @@ def _base(found: Source) -> Base | str:
     text = ast.unparse(module)
     module = ast.parse(text)
     sites = [
-        each for each in read_file("models/bird/modeling_bird.py", text, DEFAULT_MAPPING).sites
+        each
+        for each in read_file("models/bird/modeling_bird.py", text, DEFAULT_MAPPING).sites
         if each.verdict == "match" and (found.owner is None or each.class_name == found.owner)
-    ]  # fmt: skip
+    ]
     if not sites:
         raise Unusable("it is no match where it is cut out")
     if found.chain is not None and tuple(step.op for step in sites[-1].losses[0].chain) != found.chain:
@@ -119,19 +122,31 @@ def draft(found: Base, rng: random.Random) -> Draft:
     owner = _class(module, found.site.class_name)
     function = [each for each in owner.body if isinstance(each, ast.FunctionDef) and each.name == found.site.method][-1]
     head, last = _at(function, loss.head.line), _at(function, loss.line)
-    call = next(each for each in ast.walk(last) if isinstance(each, ast.Call) and each.lineno == loss.line and each.col_offset == loss.column)
+    call = next(
+        each
+        for each in ast.walk(last)
+        if isinstance(each, ast.Call) and each.lineno == loss.line and each.col_offset == loss.column
+    )
     target = head.targets[0] if isinstance(head, ast.Assign) else None
     parameters = [each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)]
     operands = " ".join(dict.fromkeys(value for step in loss.chain for _, value in step.arguments if " " not in value))
     result = last.targets[0] if isinstance(last, ast.Assign) else None
     outputs, body = _body(function)
     names = {
-        "head": loss.head.expression, "linear": loss.head.linear, "composite": "" if loss.head.linear == loss.head.expression else "yes",
-        "hidden": loss.head.hidden if loss.head.hidden.isidentifier() else "", "operands": operands,
-        "logits": target.id if isinstance(target, ast.Name) else "", "loss": result.id if isinstance(result, ast.Name) else "",
-        "labels": loss.label_source if loss.label_source in parameters else next((each for each in parameters if "label" in each), ""),
-        "loss_call": ast.unparse(call.func), "outputs": outputs, "body": body,
-    }  # fmt: skip
+        "head": loss.head.expression,
+        "linear": loss.head.linear,
+        "composite": "" if loss.head.linear == loss.head.expression else "yes",
+        "hidden": loss.head.hidden if loss.head.hidden.isidentifier() else "",
+        "operands": operands,
+        "logits": target.id if isinstance(target, ast.Name) else "",
+        "loss": result.id if isinstance(result, ast.Name) else "",
+        "labels": loss.label_source
+        if loss.label_source in parameters
+        else next((each for each in parameters if "label" in each), ""),
+        "loss_call": ast.unparse(call.func),
+        "outputs": outputs,
+        "body": body,
+    }
     return Draft(module, owner, function, head, last, names, rng)
 
 
@@ -141,7 +156,11 @@ def _class(module: ast.Module, name: str) -> ast.ClassDef:
 
 def _at(function: ast.FunctionDef, line: int) -> ast.stmt:
     """The innermost statement around a line."""
-    around = [each for each in ast.walk(function) if isinstance(each, ast.stmt) and each.lineno <= line <= (each.end_lineno or 0)]
+    around = [
+        each
+        for each in ast.walk(function)
+        if isinstance(each, ast.stmt) and each.lineno <= line <= (each.end_lineno or 0)
+    ]
     return around[-1]
 
 
@@ -149,7 +168,9 @@ def _body(function: ast.FunctionDef) -> tuple[str, str]:
     """The name of the inner model's output, and the inner model."""
     for each in ast.walk(function):
         match each:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Attribute(value=ast.Name(id="self")) as body)):
+            case ast.Assign(
+                targets=[ast.Name(id=name)], value=ast.Call(func=ast.Attribute(value=ast.Name(id="self")) as body)
+            ):
                 return name, ast.unparse(body)
     return "", "self.model"
 
@@ -166,8 +187,12 @@ def verdict(seed: int, number: int, names: list[str]) -> Outcome:
             continue
         keep = rng.random() < 0.35
         kinds = KEEP if keep else CHANGE
-        chosen = [rng.choice(sorted((kinds if first else KEEP | CHANGE if not keep else KEEP).items(), key=lambda item: item[0]))
-                  for first in [True, *([False] * rng.choice([0, 0, 0, 1, 1, 2]))]]
+        chosen = [
+            rng.choice(
+                sorted((kinds if first else KEEP | CHANGE if not keep else KEEP).items(), key=lambda item: item[0])
+            )
+            for first in [True, *([False] * rng.choice([0, 0, 0, 1, 1, 2]))]
+        ]
         if not keep:
             rng.shuffle(chosen)
         rewritten = draft(found, rng)
@@ -187,7 +212,9 @@ def verdict(seed: int, number: int, names: list[str]) -> Outcome:
 def _settings(found: Base, rng: random.Random) -> list[Setting]:
     """The run of the source, and one more with another value of something."""
     first = _setting(found.source.name)
-    others: list[tuple[dict[str, object], dict[str, object]]] = [({}, {"labels": labels().clamp(min=0)} if "labels" in found.stock[0].parameters else {})]
+    others: list[tuple[dict[str, object], dict[str, object]]] = [
+        ({}, {"labels": labels().clamp(min=0)} if "labels" in found.stock[0].parameters else {})
+    ]
     for name, value in found.stock[0].read.items():
         if isinstance(value, bool):
             others.append(({name: not value}, {}))

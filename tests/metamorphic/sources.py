@@ -74,7 +74,8 @@ def source(name: str) -> Source:
         return Source(name, (CASES / f"{name.removeprefix('case ')}.py").read_bytes().decode())
     entry = _installed()[name]
     spec = importlib.util.find_spec("transformers")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     text = (Path(spec.origin).parent / str(entry["file"])).read_text(encoding="utf-8")
     chain = tuple(step["op"] for step in entry["chain"])  # type: ignore[attr-defined]
     return Source(name, _cut(text, str(entry["class"])), str(entry["class"]), chain)
@@ -84,7 +85,9 @@ def _cut(text: str, owner: str) -> str:
     """The module with the class and what it needs of the file around it."""
     tree = ast.parse(text)
     defined = {each.name: each for each in tree.body if isinstance(each, ast.ClassDef | ast.FunctionDef)}
-    constants = {name: each for each in tree.body if isinstance(each, ast.Assign | ast.AnnAssign) for name in _targets(each)}
+    constants = {
+        name: each for each in tree.body if isinstance(each, ast.Assign | ast.AnnAssign) for name in _targets(each)
+    }
     kept: dict[int, ast.stmt] = {}
     wanted = [owner]
     while wanted:
@@ -118,8 +121,13 @@ def _is_needed(each: ast.stmt, owner: ast.ClassDef) -> bool:
     """Whether a part of a class may matter: `generate` and its like are left out."""
     if not isinstance(each, ast.FunctionDef):
         return True
-    called = {n.attr for part in owner.body if isinstance(part, ast.FunctionDef) and part.name in ("forward", "__init__")
-              for n in ast.walk(part) if isinstance(n, ast.Attribute)}
+    called = {
+        n.attr
+        for part in owner.body
+        if isinstance(part, ast.FunctionDef) and part.name in ("forward", "__init__")
+        for n in ast.walk(part)
+        if isinstance(n, ast.Attribute)
+    }
     return each.name in ("__init__", "forward") or each.name in called
 
 
