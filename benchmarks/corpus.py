@@ -133,7 +133,8 @@ def named(line: str, files: list[Path]) -> str:
 def count(counts: Counts, report: dict[str, object], manifest: Path) -> None:
     """Take the figures of a scan's report and of what was emitted."""
     summary, failures = report["summary"], report["failures"]
-    assert isinstance(summary, dict) and isinstance(failures, list)
+    assert isinstance(summary, dict)
+    assert isinstance(failures, list)
     counts.sites, counts.matched = summary["sites"], summary["matched"]
     counts.internal = sum(failure["internal"] for failure in failures)
     counts.not_read = len(failures) - counts.internal

@@ -37,8 +37,9 @@ def command(program: tuple[str, ...]) -> None:
     try:
         sys.stdout.flush()
         os.execvpe(arguments[0], arguments, environment)
-    except OSError as error:
-        raise Refused(f"cannot run {arguments[0]}: {error.strerror}. Name a script, -m or a program.") from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Refused(f"cannot run {arguments[0]}: {why}. Name a script, -m or a program.") from error
 
 
 def _check_policy() -> None:

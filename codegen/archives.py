@@ -8,8 +8,11 @@ itself, before anything is unpacked.
 from __future__ import annotations
 
 import base64
+import bz2
 import csv
+import gzip
 import hashlib
+import io
 import lzma
 import os
 import stat
@@ -20,6 +23,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import IO, cast
 
 from fusegen.codegen.decoding import MAX_FILE_BYTES
 from fusegen.codegen.paths import why_not_below
@@ -147,7 +151,7 @@ class SdistArchive:
 
     def _members(self) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
         size = 0
-        with tarfile.open(self._path, "r:*") as archive:
+        with _unpacked(self._path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for member in archive:
                 size += member.size
                 _assert_bounded(size)
@@ -173,6 +177,8 @@ def _open(path: Path, process: int) -> WheelArchive | SdistArchive:
         if zipfile.is_zipfile(path):
             return WheelArchive(path)
         return SdistArchive(path)
+    except gzip.BadGzipFile as error:
+        raise ArchiveError(f"it is not a whole zip or tar archive ({error})") from error
     except OSError as error:
         raise ArchiveError(error.strerror or str(error)) from error
     except _DAMAGE as error:
@@ -184,6 +190,43 @@ def _open(path: Path, process: int) -> WheelArchive | SdistArchive:
 def _spelled_hash(content: bytes) -> str:
     """A hash as RECORD spells it: base64 for URLs, without the equals signs at its end."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+class _Bounded(io.BufferedIOBase):
+    """A stream that gives no more at once than a source file may hold: tarfile reads headers of any length whole."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0 or size > MAX_FILE_BYTES + tarfile.BLOCKSIZE:
+            raise ArchiveError("a header in it is longer than a source file may be")
+        return self._stream.read(size)
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        _assert_bounded(offset)
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _unpacked(path: Path) -> _Bounded:
+    """The tar file that a compressed file holds, or the file itself."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    openers = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+    for mark, opener in openers.items():
+        if start.startswith(mark):
+            return _Bounded(cast(IO[bytes], opener(path, "rb")))
+    return _Bounded(path.open("rb"))
 
 
 def _assert_bounded(size: int) -> None:

@@ -240,6 +240,8 @@ def _refuse(value: Value, reading: Reading) -> Refusal:
             return Refusal("FG102", value.node, f"the logits are an output of `{describe(place)}`")
         case Call(Attr() as place) if reading.owner is not None and reading.scope.at(reading.owner, place):
             return Refusal("FG101", value.node, f"`{describe(place)}` is not shown to end in one linear")
+        case Call(Global("torch.nn.functional.linear"), (_, weight, *_)):
+            return Refusal("FG101", value.node, f"its weight is `{describe(weight)}`, no parameter of the head")
         case Call(Global("torch.stack")):
             return Refusal("FG103", value.node, f"`{describe(value)}`")
         case Call(Global("torch.matmul"), (_, matrix)):

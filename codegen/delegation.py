@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from fusegen.codegen.bindings import Trace
+from fusegen.codegen.labels import are_labels
 from fusegen.codegen.reading import Reading
-from fusegen.codegen.values import Attr, Call, Const, Index, Param, Select, Self, Value, is_none
+from fusegen.codegen.values import Attr, Call, Const, Global, Index, Param, Select, Self, Value, is_none
 from fusegen.codegen.vocabulary import CLASSIFIER
 
 
 def delegation(walked: Trace, reading: Reading) -> Call | None:
     """A call of an inner module that gets labels and whose loss (or first result) is used."""
+    found = _inner(walked, reading)
+    # A method of the class that prepares labels for `super().forward` computes no loss.
+    return (_of_the_base(walked) or found) if found is not None else None
+
+
+def _of_the_base(walked: Trace) -> Call | None:
+    """The call of the base's forward that gets labels and whose result is returned."""
+    returned = [sink.value for sink in walked.sinks if sink.kind == "return"]
+    for record in walked.calls:
+        match record.call:
+            case Call(Attr(Call(Global("super")), "forward")) as call if call in returned and _hands_labels(call):
+                return call
+    return None
+
+
+def _hands_labels(call: Call) -> bool:
+    """Whether a call gets labels by that name, or what starts as labels."""
+    named = any(name in ("labels", "lm_labels") and not is_none(value) for name, value in call.keywords)
+    return named or any(map(are_labels, call.args))
+
+
+def _inner(walked: Trace, reading: Reading) -> Call | None:
     for record in walked.calls:
         call = record.call
         place = call.func

@@ -84,7 +84,7 @@ def _objections(
         why.append(f"the source of {len(unread)} could not be read")
     paths = {file.path for file in emission.report.files}
     rest = [entry for entry in lost if _id(entry) not in unread]
-    if rest and not emission.report.complete:
+    if rest and not emission.report.complete and earlier.get("selection") != new["selection"]:
         why.append(f"{len(rest)} were not asked for (--model, --select, --ignore)")
     elif gone := [entry for entry in rest if entry.get("file") not in paths]:
         why.append(f"the source has no file for {len(gone)}")

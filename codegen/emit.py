@@ -131,7 +131,7 @@ def emit(
     outcomes = tuple(_narrowed(outcome, selection) for outcome in outcomes)
 
     def made(outcomes: tuple[FileOutcome, ...]) -> Emission:
-        return _emission(source, version, outcomes, layout, selection, earlier, whole=not models)
+        return _emission(source, version, outcomes, layout, selection, models, earlier)
 
     return without_spoilers(made, outcomes, _spoilt)[0]
 
@@ -142,19 +142,19 @@ def _emission(
     outcomes: tuple[FileOutcome, ...],
     layout: str,
     selection: Selection,
+    models: tuple[str, ...],
     earlier: dict[str, Any] | None,
-    *,
-    whole: bool,
 ) -> Emission:
     """All files of the tree that `outcomes` make."""
-    report = _report(source, outcomes, whole=whole)
+    report = _report(source, outcomes, whole=not models)
     report = replace(report, complete=report.complete and not selection)
     not_emitted = tuple(each for outcome in outcomes for each in outcome.not_emitted)
     files = {generated_path(layout, each.path): each.text for each in outcomes if each.text is not None}
     classes = class_entries(outcomes, layout, files, earlier)
     files |= package_files(report, version, layout, tuple(files), not_emitted)
     files[REPORT] = page(report, source.read, version, layout, outcomes, classes)
-    files[MANIFEST] = manifest_text(report, version, layout, classes, not_emitted, files)
+    asked = selection.to_json() | ({"model": list(models)} if models else {})
+    files[MANIFEST] = manifest_text(report, version, layout, asked, classes, not_emitted, files)
     emitted = tuple(site for outcome in outcomes for site in outcome.sites)
     return Emission(dict(sorted(files.items())), report, emitted, not_emitted)
 

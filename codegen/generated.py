@@ -87,7 +87,7 @@ def _forwards(folder: Path, models: tuple[str, ...]) -> Iterator[_Forward]:
             name = ".".join((entry["model"], entry["class"], entry["method"]))
             file = entry["module"].replace(".", "/") + ".py"
             files.setdefault(file, []).append((name, entry["class"], entry["method"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GeneratedError(
             f"{folder} holds no generated tree ({error}). Write one: fusegen emit --out DIR"
         ) from error

@@ -20,6 +20,11 @@ from fusegen.codegen.class_body import ClassBody, class_body
 _TOP = re.compile(r"\n(?:class[ \t]+(\w+)|(?:async[ \t]+)?def[ \t]+(\w+)|@|[^\s#)\]}])")
 _METHOD = re.compile(r"\n([ \t]+)(?:(?:async[ \t]+)?def[ \t]+(\w+)|@)")
 
+# A function under a condition that computes a loss, or calls what does.
+_CONDITIONAL = re.compile(
+    r"\n[ \t]+(?:async[ \t]+)?def[ \t]+\w+(?s:.*?)(?:cross_entropy|CrossEntropyLoss|loss_function|nll_loss)"
+)
+
 _IMPORTING = ("import ", "from ", "if ", "elif ", "else:", "try:", "except", "finally:", "with ", "for ", "while ")
 _ASSIGNED = re.compile(r"(\w+)[ \t]*(?::[^=\n]*)?=(?!=)|(\w+)[ \t]*,[^=\n]*=(?!=)")
 
@@ -107,6 +112,8 @@ class ClassBlock:
                 decorated_from = None
         methods: dict[str, FunctionBlock] = {}
         line, seen = self.block.line, 0
+        if starts and re.search(r"\n[ \t]+(?:async[ \t]+)?def\b", text[: starts[0][0]]):
+            raise SyntaxError(f"{self.name} defines something under a condition")
         for number, (start, name) in enumerate(starts):
             line += text.count("\n", seen, start)
             seen = start
@@ -170,6 +177,17 @@ def _header_only(text: str) -> str:
     return text
 
 
+def _definitions(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a body, first those that always run, then those under conditions in it."""
+    yield from body
+    for node in body:
+        if isinstance(node, ast.If | ast.Try | ast.TryStar | ast.With | ast.For | ast.While):
+            for suite in ("body", "orelse", "finalbody"):
+                yield from _definitions(getattr(node, suite, []))
+            for handler in getattr(node, "handlers", []):
+                yield from _definitions(handler.body)
+
+
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt | ast.expr]:
     """Statements of a module and of the conditions in it, not of its functions and classes; tests and targets too."""
     for node in body:
@@ -195,6 +213,7 @@ class FileIndex:
         self.functions: dict[str, FunctionBlock] = {}
         self._margin: list[tuple[int, int]] = []
         self.repeated: dict[str, int] = {}
+        self.conditional: dict[str, int] = {}
         self._mro: dict[str, list[ClassBlock]] = {}
         self._split()
 
@@ -223,6 +242,8 @@ class FileIndex:
                 decorated_from = start if decorated_from is None else decorated_from
             elif decorated_from is None:
                 self._margin.append((start, end))
+                if _CONDITIONAL.search(self.text, start, end):
+                    raise SyntaxError("functions are defined under a condition")
 
     def _add(self, block: ClassBlock) -> None:
         """Note a class; of two with one name the last one counts, and `repeated` has its line."""
@@ -252,6 +273,11 @@ class FileIndex:
         """Names that this file gives their meaning: what it defines, assigns, or imports from more than one place."""
         assigned = (name for name, paths in self._bound.items() if paths != [self.imports.get(name)])
         return frozenset([*self.classes, *self.functions, *assigned])
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names that the module itself binds."""
+        return frozenset({*self.classes, *self.functions, *self._bound})
 
     @cached_property
     def _bound(self) -> dict[str, list[str]]:
@@ -291,24 +317,30 @@ class FileIndex:
         """The same index from a parse of the whole file. Raises `SyntaxError` if the file is not Python."""
         index = cls.__new__(cls)
         index.text, index.classes, index.functions, index._margin, index._mro = text, {}, {}, [], {}
-        index.repeated = {}
+        index.repeated, index.conditional = {}, {}
         lines = StringIO(text).readlines()  # ends lines where the parser does: not at a form feed
         tree = ast.parse(text)
-        for node in tree.body:
+        for node in _definitions(tree.body):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node not in tree.body:
+                if node.name in index.classes or node.name in index.functions:
+                    continue
+                index.conditional[node.name] = node.lineno
             first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
             block = Block("".join(lines[first - 1 : node.end_lineno]), first)
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 index.functions[node.name] = FunctionBlock(node.name, None, block, node)
             elif isinstance(node, ast.ClassDef):
                 methods: dict[str, FunctionBlock] = {}
-                for item in node.body:
+                for item in _definitions(node.body):
                     if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
+                        if item.name in methods and item not in node.body:
+                            continue
                         start = min([item.lineno, *(d.lineno for d in item.decorator_list)])
                         piece = Block("".join(lines[start - 1 : item.end_lineno]), start)
                         methods[item.name] = FunctionBlock(item.name, node.name, piece, item)
                 own = Block("".join(lines[node.lineno - 1 : node.end_lineno]), node.lineno)
                 index._add(ClassBlock(node.name, own, methods, node=node))
-            else:
+            if node in tree.body and not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 start = sum(len(line) for line in lines[: first - 1])
                 index._margin.append((start, start + len(block.text)))
         return index

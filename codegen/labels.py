@@ -7,11 +7,26 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 
 from fusegen.codegen.alignment import KEEPS
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.logit_ops.step import Refusal
-from fusegen.codegen.values import Attr, Call, Global, Index, Opaque, Param, Select, Self, Store, Value, render
+from fusegen.codegen.values import (
+    Attr,
+    Call,
+    Const,
+    Global,
+    Index,
+    Opaque,
+    Param,
+    Select,
+    Self,
+    Sequence,
+    Store,
+    Value,
+    render,
+)
 
 # How much of a text is shown, and how much is compared.
 _SHOWN, _WHOLE = 160, 1_000_000
@@ -36,6 +51,26 @@ def sources_of(labels: Value) -> list[Value]:
 def are_labels(value: Value) -> bool:
     """Whether a value starts as an argument that has the name of labels."""
     return any(isinstance(source, Param) and source.name.endswith("labels") for source in sources_of(value))
+
+
+_NAMED = re.compile(r"(\w*_)?(labels?|targets?)")
+_SHORT = re.compile(r"(\w*_)?(tgt|gold|y|answers?|next_tokens?)")
+
+
+def may_be_labels(value: Value, *, short: bool = False) -> bool:
+    """Whether a value is made of an argument that may be labels by its name: `targets`; `y` as well if `short`."""
+    match value:
+        case Param(name) | Index(_, Const(str(name))):
+            return _NAMED.fullmatch(name) is not None or (short and _SHORT.fullmatch(name) is not None)
+        case Call(Attr(base, _)) | Index(base, _) | Store(base, _, _):
+            return may_be_labels(base, short=short)
+        case Call(Global(path), parts) if path.startswith("torch."):
+            return any(may_be_labels(part, short=short) for part in parts)
+        case Select(_, then, other):
+            return may_be_labels(then, short=short) or may_be_labels(other, short=short)
+        case Sequence() | Opaque():
+            return any(may_be_labels(part, short=short) for part in value.children())
+    return False
 
 
 def label_text(labels: Value, chain: Chain | Refusal) -> str:

@@ -15,7 +15,20 @@ from functools import cache
 
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.members import Criterion, Plain, Scope
-from fusegen.codegen.values import Attr, Call, Const, Global, Index, Self, Starred, Value, describe, is_none
+from fusegen.codegen.values import (
+    Attr,
+    Call,
+    Const,
+    Global,
+    Index,
+    Opaque,
+    Select,
+    Self,
+    Starred,
+    Value,
+    describe,
+    is_none,
+)
 
 # Used where the scanned tree has no readable loss/loss_utils.py: the entries of 4.56 that all releases share.
 DEFAULT_MAPPING = {
@@ -37,6 +50,27 @@ READ_BY_STOCK_LOSSES = {
 }
 """The keywords besides logits and labels that each kind of stock loss reads; it ignores every other one."""
 _CRITERION_PARAMETERS = ("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing")
+
+
+_LOSS_NAME = re.compile(r"loss|cross_?entropy|criterion|nll|xent|(?<![a-z])ce(?![a-z])", re.IGNORECASE)
+
+
+def names_a_loss(function: Value) -> bool:
+    """Whether what is called is a loss by its name, or may be one of several: `criterion`, `vocab_cross_entropy`."""
+    match function:
+        case Global(path):
+            return _LOSS_NAME.search(path.rsplit(".", 1)[-1]) is not None
+        case Attr(_, name) | Index(_, Const(str(name))):
+            return _LOSS_NAME.search(name) is not None
+        case Call(Global("functools.partial"), (first, *_)):
+            return names_a_loss(first)
+        case Call(made, _, _):
+            return isinstance(made, Global) and names_a_loss(made)
+        case Select(_, then, other):
+            return names_a_loss(then) or names_a_loss(other)
+        case Opaque(_, _, parts):
+            return any(map(names_a_loss, parts))
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,16 +33,21 @@ def manifest_text(
     report: ScanReport,
     version: str,
     layout: str,
+    asked: dict[str, list[str]],
     classes: list[JsonObject],
     not_emitted: Iterable[NotEmitted],
     files: dict[str, str],
 ) -> str:
-    """The manifest for `files`, which holds every other file of the tree by its path."""
+    """The manifest for `files`, which holds every other file of the tree by its path.
+
+    `asked` says which sites the tree was narrowed to, if it was.
+    """
     data = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "fusegen", "version": version, "rules": RULES_VERSION, "kernel_interface": KERNEL_INTERFACE},
         "layout": layout,
         "source": {"package": report.package, "version": report.version},
+        **({"selection": asked} if asked else {}),
         "classes": classes,
         "not_emitted": [not_emitted_entry(each) for each in not_emitted],
         "files": digests(files),

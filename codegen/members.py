@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fusegen.codegen.bindings import Trace
+from fusegen.codegen.choosing import other_names
 from fusegen.codegen.index import FileIndex
 from fusegen.codegen.trace import trace
 from fusegen.codegen.values import (
@@ -113,6 +114,11 @@ class Scope:
         return Global(name if name in _BUILTINS else f".{name}")
 
     @cached_property
+    def loss_names(self) -> frozenset[str]:
+        """Other names that the file gives to a cross-entropy."""
+        return other_names(self.index.text)
+
+    @cached_property
     def _locals(self) -> frozenset[str]:
         return frozenset(self.index.classes) | frozenset(self.index.functions)
 
@@ -152,6 +158,9 @@ class Scope:
         match value:
             case Call(Global("torch.nn.Linear")):
                 return Linear(value.argument(1, "out_features"), _bias(value.argument(2, "bias")))
+            case Call(Global("torch.nn.utils.skip_init"), (made, *given), keywords):
+                # The same module, whose parameters are not drawn.
+                return self._member(Call(made, tuple(given), keywords, value.stamp, node=value.node))
             case Call(Global("torch.nn.CrossEntropyLoss")):
                 return Criterion(value)
             case Call(Global("torch.nn.Parameter" | "torch.nn.Buffer"), (made, *_)):
@@ -322,6 +331,7 @@ def _canonical(path: str) -> str:
     for alias, name in (
         ("torch.nn.modules.loss.", "torch.nn."),
         ("torch.nn.modules.", "torch.nn."),
+        ("torch.nn.utils.init.", "torch.nn.utils."),
         ("torch.functional.", "torch."),
     ):
         if path.startswith(alias):

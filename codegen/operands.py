@@ -12,6 +12,7 @@ import ast
 import builtins
 from collections.abc import Callable
 
+from fusegen.codegen.chain import Chain
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.statements import function_names
 from fusegen.codegen.stored import find_store
@@ -33,11 +34,11 @@ from fusegen.codegen.values import (
     describe,
 )
 
-Disturbing = Callable[[ast.AST], str | None]
-"""Says what a statement, or an expression, does that what is read from objects may notice; None if nothing."""
+Disturbing = Callable[[ast.stmt], str | None]
+"""Says what a statement does that what is read from objects may notice; None if nothing."""
 
+_MOST_CALLS = 1000
 _PURE_METHODS = {"get_text_config": 0, "get_decoder": 0, "size": 1, "dim": 0}
-_PURE_FUNCTIONS = frozenset(("getattr", "hasattr", "isinstance", "len", "type"))
 
 
 class Unwritable(Exception):
@@ -109,9 +110,11 @@ class Point:
             case Param(name):
                 return self._name(name, value)
             case Global(path):
+                if not path.startswith("torch."):
+                    self._check_unchanged(value)
                 return self._global(path)
             case Attr(base, name):
-                self._check_attribute(value)
+                self._check_unchanged(value)
                 return ast.Attribute(self.expression(base), name)
             case Index() | Call():
                 return self._width(value) or (self._item(value) if isinstance(value, Index) else self._call(value))
@@ -157,13 +160,15 @@ class Point:
         match value:
             case Call(Attr(base, name), args, ()) if len(args) <= _PURE_METHODS.get(name, -1):
                 return ast.Call(ast.Attribute(self.expression(base), name), [self.expression(arg) for arg in args], [])
-            case Call(Global("getattr" | "hasattr"), (base, Const(str(name)), *_), ()):
-                self._check_attribute(Attr(base, name, node=value.node))
-            case Call(Global(path), _, ()) if path in _PURE_FUNCTIONS - {"getattr", "hasattr"}:
+            case Call(Global("getattr" | "hasattr" as path), (base, Const(str(name)), *_), ()):
+                self._check_unchanged(Attr(base, name, node=value.node))
+            case Call(Global("isinstance" | "len" | "type" as path), _, ()):
                 pass
             case _:
                 raise Unwritable(f"`{describe(value, 80)}` cannot be written down")
-        return ast.Call(self.expression(value.func), [self.expression(arg) for arg in value.args], [])
+        # A function or a class by its name is not what a condition compares.
+        given = [self._global(arg.path) if isinstance(arg, Global) else self.expression(arg) for arg in value.args]
+        return ast.Call(self._global(path), given, [])
 
     # -- is it still what it was -----------------------------------------------------------------------------
 
@@ -176,9 +181,6 @@ class Point:
         """A name from outside of the function as the file spells it."""
         for name, rest in self._spellings(path):
             if name not in self._bound:
-                why = self._why_stored(frozenset(rest), path)
-                if why is not None:
-                    raise Unwritable(why)
                 return ast.parse(".".join((name, *rest)), mode="eval").body
         raise Unwritable(f"`{path.lstrip('.')}` has no name in the function")
 
@@ -196,7 +198,7 @@ class Point:
                     found.append((name, path[len(meant) :].split(".")[1:]))
         return sorted(found, key=lambda each: (len(each[1]), each[0]))
 
-    def _check_attribute(self, value: Attr) -> None:
+    def _check_unchanged(self, value: Attr | Global) -> None:
         read = value, id(value.node)
         if read not in self._changed:
             self._changed[read] = self._why_changed(value)
@@ -204,33 +206,32 @@ class Point:
         if why is not None:
             raise Unwritable(why)
 
-    def _why_stored(self, names: frozenset[str], what: str) -> str | None:
-        stored = find_store(names, self.analysis.block, self.scope.index) if names else None
-        return f"`{what}` is stored in the forward: `{ast.unparse(stored)[:60]}`" if stored is not None else None
-
-    def _why_changed(self, value: Attr) -> str | None:
+    def _why_changed(self, value: Attr | Global) -> str | None:
         """Why an attribute may not be here what it was where it was read, None if it is the same."""
         spelled = describe(value, 60)
-        owner = self.analysis.reading.owner or ""
-        if value.base == Self() and any(value.name in block.methods for block in self.scope.index.mro(owner)):
+        index = self.scope.index
+        classes = index.mro(self.analysis.reading.owner or "")
+        if isinstance(value, Attr) and value.base == Self() and any(value.name in each.methods for each in classes):
             return f"`{spelled}` is computed each time that it is read"
-        stored = self._why_stored(frozenset((value.name,)), spelled)
+        names = {value.name} if isinstance(value, Attr) else set(value.path.split("."))
+        stored = find_store(frozenset(names), self.analysis.block, index)
         if stored is not None:
-            return stored
-        if any(sink.kind == "changed" and sink.value in (value, value.base) for sink in self.analysis.walked.sinks):
+            return f"`{spelled}` is stored in the forward: `{ast.unparse(stored)[:60]}`"
+        changed = {value, *_holders(value)}
+        if any(sink.kind == "changed" and sink.value in changed for sink in self.analysis.walked.sinks):
             return f"`{spelled}` is changed in place"
-        for part in self._between(value.node):
+        for part in self._between(value):
             what = self.disturbing(part) or self._hands_over(part, value)
             if what is not None:
-                return f"`{spelled}` may be another by then (line {getattr(part, 'lineno', 0)} {what})"
+                return f"`{spelled}` may be another by then (line {part.lineno} {what})"
         return None
 
-    def _between(self, read: ast.AST | None) -> list[ast.AST]:
+    def _between(self, value: Attr | Global) -> list[ast.stmt]:
         """What runs between the place where something was read and this point, in either order."""
-        if read is None:
-            return []
         function = self.analysis.block.node
-        here, places = _start(self.statement), self._places_of(read)
+        if value.node is None and isinstance(value, Attr):
+            return []
+        here, places = _start(self.statement), self._places_of(value.node) if value.node is not None else [function]
         first, last = min([here, *map(_start, places)]), max([here, *map(_end, places)])
         parts = [part for node in ast.walk(function) for part in _parts_of(node) if part is not self.statement]
         # The statement at this point runs before what is read after it, and after what was read before it.
@@ -247,23 +248,61 @@ class Point:
         calls = [record.call for record in self.analysis.walked.calls if inlined.get(record.call) is not None]
         return [call.node for call in calls if call.node is not None] or [function]
 
-    def _hands_over(self, part: ast.AST, value: Attr) -> str | None:
-        """Whether a function that is not known gets the object that an attribute belongs to, or one around it."""
-        holders: set[Value] = set()
-        base: Value = value.base
-        while isinstance(base, Attr | Index):
-            holders.add(base)
-            base = base.base
-        holders.add(base)
-        nodes = {id(node) for node in ast.walk(part)}
-        for record in self.analysis.walked.calls:
-            call = record.call
-            if id(call.node) not in nodes or call.stamp is None or not isinstance(call.func, Global):
-                continue
-            given = {*call.args, *(item for _, item in call.keywords)}
-            if holders & given and call.func.path not in _PURE_FUNCTIONS and not call.func.path.startswith("torch."):
-                return f"hands it to `{describe(call.func, 60)}`"
+    def _hands_over(self, part: ast.AST, value: Value) -> str | None:
+        """Whether something unknown is called that gets the object of an attribute, or belongs to it."""
+        holders = _holders(value)
+        for call in self._calls_in(part):
+            handed = holders & {each for given in _given(call) for each in _held(given)}
+            own = call.func in holders or (isinstance(call.func, Attr) and call.func.base in holders - {Self()})
+            of_a_module = isinstance(value, Global) and isinstance(call.func, Global)
+            if own or of_a_module or (handed and not is_module_path(call.func)):
+                return f"calls `{describe(call.func, 60)}`, which may change it"
         return None
+
+    def _calls_in(self, part: ast.AST) -> list[Call]:
+        """The calls in a part of the function, and in what it calls of its file, that may change what they get."""
+        nodes = {id(node) for node in ast.walk(part)}
+        waiting = [record.call for record in self.analysis.walked.calls if id(record.call.node) in nodes]
+        known: set[Value] = {found.loss.call for found in self.analysis.found}
+        for found in self.analysis.found:
+            ways = (*found.chain.trail, *found.chain.also) if isinstance(found.chain, Chain) else ()
+            known |= {value.base if isinstance(value, Index) else value for value in ways}
+        calls: list[Call] = []
+        while waiting and len(calls) < _MOST_CALLS:
+            call = waiting.pop()
+            if call.stamp is not None and call not in known and not _is_of_torch(call.func):
+                calls.append(call)
+                _, receiver = self.analysis.reading.called(call)
+                inner = self.analysis.reading.walk_inside(call) if receiver != call.func else None
+                waiting += [record.call for record in inner.calls] if inner is not None else []
+        return calls
+
+
+def _holders(value: Value) -> set[Value]:
+    """The objects that an attribute belongs to, from the nearest to the outermost."""
+    found: set[Value] = set()
+    while isinstance(value, Attr | Index):
+        value = value.base
+        found.add(value)
+    return found
+
+
+def _given(call: Call) -> list[Value]:
+    """What a call gets, and what its function got before it, as in `partial(f, x)(y)`."""
+    before = _given(call.func) if isinstance(call.func, Call) else []
+    return [*before, *call.args, *(item for _, item in call.keywords)]
+
+
+def _held(value: Value) -> list[Value]:
+    """A value and what it may give: the items of a list, what a call got, the names that a lambda reads."""
+    inner = [] if isinstance(value, Attr | Binary | Unary) else value.children()
+    return [value, *(held for child in inner for held in _held(child))]
+
+
+def _is_of_torch(function: Value) -> bool:
+    while isinstance(function, Call):
+        function = function.func
+    return isinstance(function, Global) and function.path.startswith("torch.")
 
 
 def _start(node: ast.AST) -> tuple[int, int]:
@@ -274,18 +313,15 @@ def _end(node: ast.AST) -> tuple[int, int]:
     return node.end_lineno, node.end_col_offset  # type: ignore[attr-defined]
 
 
-def _parts_of(node: ast.AST) -> list[ast.AST]:
-    """A statement that holds no others, or what one that does evaluates itself."""
+def _parts_of(node: ast.AST) -> list[ast.stmt]:
+    """A statement that holds no others, or what one that does evaluates itself, as a statement."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return []
-    if isinstance(node, ast.withitem):
-        return [node.context_expr]
-    if isinstance(node, ast.stmt):
-        if not hasattr(node, "body") and not hasattr(node, "cases"):
-            return [node]
-        inner = (getattr(node, name, None) for name in ("test", "iter", "subject"))
-        return [each for each in inner if each is not None]
-    return []
+    if isinstance(node, ast.stmt) and not hasattr(node, "body") and not hasattr(node, "cases"):
+        return [node]
+    own = ("context_expr",) if isinstance(node, ast.withitem) else ("test", "iter", "subject")
+    inner = [getattr(node, name, None) for name in own] if isinstance(node, ast.stmt | ast.withitem) else []
+    return [ast.copy_location(ast.Expr(each), each) for each in inner if each is not None]
 
 
 def _is_same_read(held: Value, value: Value) -> bool:

@@ -7,6 +7,7 @@ llama/modeling_llama.py                                           may
 from __future__ import annotations
 
 import keyword
+import sys
 from collections.abc import Iterable
 
 from fusegen.codegen.layouts import PATCH
@@ -70,7 +71,8 @@ def readable_names(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[Failure
         if spelled == name:
             good.append(name)
         else:
-            odd.append(Failure(spelled, 0, "cannot be read: its name is not UTF-8"))
+            why = f"cannot be read: its name is not {sys.getfilesystemencoding().upper()}"
+            odd.append(Failure(spelled, 0, why))
     return tuple(good), tuple(odd)
 
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fusegen.codegen import byte_code
+from fusegen.codegen.choosing import Choice, has_nothing, mentions_labels
 from fusegen.codegen.decoding import decode
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions import linear_cross_entropy
-from fusegen.codegen.index import FileIndex, FunctionBlock
+from fusegen.codegen.index import FileIndex
 from fusegen.codegen.isolation import bug
 from fusegen.codegen.losses import LossReader, loss_mapping
 from fusegen.codegen.members import Scope
@@ -35,13 +36,7 @@ RULES_VERSION = "6"
 # What says which loss `self.loss_function` is.
 _LOSS_UTILS = "loss/loss_utils.py"
 
-# Labels as an argument of a call: `labels=labels`, `f(logits, labels)`.
-_HANDED = re.compile(r"labels=(?!None\b)|[(,]\s*(?:\w+_)?labels\s*[,)]")
-
 _CLASS = re.compile(r"\nclass[ \t]+(\w+)")
-
-_LOSS_MARKS = ("CrossEntropyLoss", "cross_entropy(", "loss_function(", "nll_loss(")
-_CLASSIFIER = re.compile(r"For\w*(Classification|QuestionAnswering|MultipleChoice|NextSentence|Segmentation|Detection)")
 
 
 def scan(
@@ -230,7 +225,7 @@ def read_index(
     """The sites of one modeling file, with the walk behind each match and the index of the file."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if "labels" not in text and "loss" not in text:
+    if has_nothing(text):
         return FileReport(path, classes=_classes(text)), [], None
     try:
         # A form feed may stand before a definition, where the text pass does not look for one.
@@ -256,9 +251,10 @@ def _read_functions(
     sites: list[Site] = []
     asides: list[Aside] = []
     failures: list[Failure] = []
-    for block in _functions(index):
+    choice = Choice(index)
+    for block in choice.functions():
         name = f"{block.owner}.{block.name}" if block.owner else block.name
-        why_not = _by_its_text(block, index)
+        why_not = choice.why_not(block)
         if why_not is not None:
             asides.append(Aside(name, block.line, why_not))
             continue
@@ -284,47 +280,7 @@ def _read_functions(
         tuple(sites),
         tuple(asides),
         tuple(failures),
-        mentions_labels=True,
+        mentions_labels=bool(sites or asides) or mentions_labels(index.text),
         classes=_classes(index.text),
     )
     return report, matches
-
-
-def _by_its_text(block: FunctionBlock, index: FileIndex) -> str | None:
-    """Why a function is no site, where its text alone shows it: half of all need no walk."""
-    if any(block.text.count(opening) != block.text.count(closing) for opening, closing in ("()", "[]", "{}")):
-        return None  # perhaps cut in a wrong place: parsing it tells
-    if _has_mark(block.text):
-        if block.owner and _CLASSIFIER.search(block.owner) and "vocab" not in block.text:
-            return "the class is a classifier and no vocabulary is in its text"
-    elif not _HANDED.search(block.text) and not _has_criterion(block, index):
-        return "labels are mentioned, and no loss is computed or handed on here"
-    return None
-
-
-def _has_mark(text: str) -> bool:
-    return any(mark in text for mark in _LOSS_MARKS)
-
-
-def _has_criterion(block: FunctionBlock, index: FileIndex) -> bool:
-    init = index.classes[block.owner].methods.get("__init__") if block.owner else None
-    return init is not None and "CrossEntropyLoss" in init.text
-
-
-def _functions(index: FileIndex) -> list[FunctionBlock]:
-    """The functions that can hold a loss, or hand labels to one."""
-    chosen: list[FunctionBlock] = []
-    for function in index.functions.values():
-        if _has_mark(function.text):
-            chosen.append(function)
-    for block in index.classes.values():
-        if "labels" not in block.text and not _has_mark(block.text):
-            continue
-        for method in block.methods.values():
-            text = method.text
-            own = _has_mark(text)
-            in_forward = method.name == "forward" and ("loss" in text or "labels=" in text)
-            handed = "labels" in text and (in_forward or _has_criterion(method, index))
-            if method.name != "__init__" and (own or handed):
-                chosen.append(method)
-    return chosen

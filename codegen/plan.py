@@ -24,6 +24,7 @@ from fusegen.codegen.effects import Effects
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions.linear_cross_entropy import guards_of
 from fusegen.codegen.guard import Guard
+from fusegen.codegen.namespace import needs_original, out_of_reach
 from fusegen.codegen.operands import Point, Unwritable
 from fusegen.codegen.place import Place, Way, holding, locate, overlap, targets
 from fusegen.codegen.records import Site
@@ -76,7 +77,7 @@ class Plan:
 
     site: Site
     edits: tuple[Edit, ...]
-    needs_class: bool
+    needs_original: bool
 
     @property
     def functions(self) -> set[str]:
@@ -107,12 +108,10 @@ def plan(site: Site, analysis: Analysis) -> Plan | PlanRefusal:
         places.append(outcome[1])
     if overlap(places):
         return PlanRefusal("FG605", "the runs of two heads are in each other's way", site.line)
-    return Plan(site, tuple(edits), needs_class(analysis.block.node))
-
-
-def needs_class(function: ast.FunctionDef) -> bool:
-    """Whether a function asks for the class that it stands in: `super()` or `__class__`."""
-    return bool({"super", "__class__"} & loaded_names(function))
+    index = analysis.reading.scope.index
+    if (name := out_of_reach(index, analysis.block)) is not None:
+        return PlanRefusal("FG615", f"`{name}`", analysis.block.node.lineno)
+    return Plan(site, tuple(edits), needs_original(index, analysis.block))
 
 
 class _Planner:

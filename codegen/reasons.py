@@ -271,6 +271,14 @@ _ALL = (
         "def __call__(self, *args): out = super().__call__(*args); out.loss += out.logits.mean(); return out",
         "A plain forward, with the rest in the caller.",
     ),
+    Reason(
+        "FG615",
+        "name-of-the-class-body",
+        "matched; not emitted: a default, decorator or annotation takes a name from the class body",
+        "The generated forward stands in a class and a file of its own, where that name is not.",
+        "class Model(...): k = 4.0; def forward(self, scale=k): ...",
+        "Write the name into the module, or the value into the default.",
+    ),
 )
 
 REASONS = {reason.code: reason for reason in _ALL}

@@ -116,10 +116,12 @@ def _quoted(text: str) -> str:
 
 def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, FunctionBlock]], version: str) -> str:
     """The generated module for one modeling file."""
-    classes = [RenderedClass(block.owner or "", fused_function(plan, block), plan.needs_class) for plan, block in plans]
+    classes = [
+        RenderedClass(block.owner or "", fused_function(plan, block), plan.needs_original) for plan, block in plans
+    ]
     names = {name for rendered in classes for name in free_names(rendered.function)}
     standing = ["stands_for_original"] if any(each.needs_original for each in classes) else []
-    runtime = sorted([*runtime_names(plans, names), *standing])
+    runtime = sorted([*runtime_names(index, plans, names), *standing])
     free = sorted(names - set(runtime), key=_import_order)
     source_package, _, source_module = original.module.rpartition(".")
     return (
@@ -141,9 +143,13 @@ def module_text(original: Original, index: FileIndex, plans: list[tuple[Plan, Fu
     )
 
 
-def runtime_names(plans: list[tuple[Plan, FunctionBlock]], names: set[str]) -> list[str]:
-    """What changed functions take from `fusegen.runtime`, sorted; `names` are all that they take from a module."""
-    return sorted({"fusible"}.union(*(plan.functions for plan, _ in plans)) | (names & _TUPLE_DECORATORS))
+def runtime_names(index: FileIndex, plans: list[tuple[Plan, FunctionBlock]], names: set[str]) -> list[str]:
+    """What changed functions take from `fusegen.runtime`, sorted; `names` are all that they take from a module.
+
+    A decorator that the file itself defines is no stock one, whatever its name.
+    """
+    decorators = names & _TUPLE_DECORATORS & index.imports.keys()
+    return sorted({"fusible"}.union(*(plan.functions for plan, _ in plans)) | decorators)
 
 
 def header(original: Original, version: str) -> str:

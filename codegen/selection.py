@@ -74,6 +74,11 @@ class Selection:
     def __bool__(self) -> bool:
         return bool(self.select or self.ignore)
 
+    def to_json(self) -> dict[str, list[str]]:
+        """The words of each list that is not empty."""
+        lists = {"select": self.select, "ignore": self.ignore}
+        return {name: list(terms.words) for name, terms in lists.items() if terms}
+
     def holds(self, site: Site, code: str | None = None) -> bool:
         """Whether a site is one of them; `code` as for `Terms.match`."""
         return (not self.select or self.select.match(site, code)) and not self.ignore.match(site, code)

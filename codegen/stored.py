@@ -63,12 +63,23 @@ def _stored_by(node: ast.AST) -> Iterator[str]:
             yield name
         case ast.Subscript(value=ast.Attribute(attr=name), ctx=ast.Store() | ast.Del()):
             yield name
-        case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=arguments):
+        case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[_, name, *_]):
+            yield _constant(name)
+        case ast.Call(func=ast.Attribute(attr="__setattr__"), args=[*_, name, _]):
+            yield _constant(name)
+        case ast.Call(func=ast.Attribute(attr="__delattr__"), args=[*_, name]):
+            yield _constant(name)
+        case ast.Call(func=ast.Attribute(attr=called), args=[name, *_]) if called in _REGISTERING:
+            yield _constant(name)
+        case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)):
             if called in _SETTERS or called in _REGISTERING:
-                given = [each.value for each in arguments if isinstance(each, ast.Constant)]
-                yield from [each for each in given if isinstance(each, str)][:1] or [ANY]
+                yield ANY
             elif called in _MODES:
                 yield "training"
+
+
+def _constant(name: ast.expr) -> str:
+    return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else ANY
 
 
 def _moved(node: ast.AST) -> ast.expr | None:

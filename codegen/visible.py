@@ -62,4 +62,6 @@ def _shown(value: Any, keep: str) -> Any:
 
 def _spelled(letter: str) -> str:
     short = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(letter)
-    return short or (f"\\x{ord(letter):02x}" if ord(letter) < 0x100 else f"\\u{ord(letter):04x}")
+    # A byte of a file name that is no text is half a letter.
+    number = ord(letter) - 0xDC00 if 0xDC80 <= ord(letter) <= 0xDCFF else ord(letter)
+    return short or (f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}")

@@ -34,6 +34,8 @@ def replaced(block: FunctionBlock, scope: Scope) -> Refusal | None:
     """What may put another function in the place of the one that was read; None if nothing in the file does."""
     index = scope.index
     name = block.owner or block.name
+    if name in index.conditional:
+        return _refusal(index.conditional[name], f"`{name}` is defined under a condition")
     if name in index.repeated:
         return _refusal(index.repeated[name], f"`{name}` is defined twice")
     if name in index.ambiguous:

@@ -50,7 +50,7 @@ def patch_text(original: Original, index: FileIndex, planned: Planned, version: 
 def _changed_file(index: FileIndex, planned: Planned, version: str) -> str:
     """The original with every planned function changed, and an import of what the branches call."""
     functions = [fused_function(plan, block) for plan, block in planned]
-    names = runtime_names(planned, {name for function in functions for name in free_names(function)})
+    names = runtime_names(index, planned, {name for function in functions for name in free_names(function)})
     own = {*index.classes, *index.functions} & set(names)
     if own:
         raise SpliceError(f"the file defines a `{min(own)}` of its own")

@@ -46,9 +46,11 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads(place.read_text(encoding="utf-8"))
         paths = [str(path) for path, _ in manifest["files"].items()]
         verified_entries(manifest)
+        if not isinstance(manifest["classes"], list) or not all(isinstance(each, dict) for each in manifest["classes"]):
+            raise ValueError("classes are no list of entries")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         detail = "Remove it or choose another --out."
         raise WriteError(f"{place}: not a manifest of fusegen ({error!r}). {detail}") from error
     if any(map(why_not_below, paths)):

@@ -1,7 +1,8 @@
 """The codes of a running program: why the runtime half leaves a forward alone, or a call of it.
 
-FG50x and FG510 are found by `install`, those from FG511 on by the guards at a call. `runtime/reasons.py` has their
-names, `codegen/reasons.py` the codes of what is read; `fusegen rule` explains them all.
+FG50x and FG510 are found by `install`, those from FG511 on by the guards at a call, FG523 to FG525 and FG527 by its
+loss. `runtime/reasons.py` has their names, `codegen/reasons.py` the codes of what is read; `fusegen rule` explains
+them all.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _ALL = (
         "the installed modeling file is not the one that this forward was generated from",
         "A forward is right for the one text that it was generated from, and for no other.",
         "fusegen.install('generated/')  # of transformers 5.23.0, with 5.24.0 installed",
-        "Generate the tree again with `fusegen emit`; without `strict=True`, `install()` generates one in memory.",
+        "Generate the tree again with `fusegen emit --force`; without `strict=True`, `install()` generates one in memory.",
     ),
     Reason(
         "FG502",
@@ -81,10 +82,29 @@ _ALL = (
     Reason(
         "FG508",
         "overrides",
-        "it overrides a method that `install()` can fuse for all models and `install(model)` cannot reach",
-        "A subclass calls the method of its base by its class, not through the instance that was patched.",
-        "class Mine(LlamaForCausalLM): def forward(self, **kwargs): return super().forward(**kwargs)",
-        "Call `fusegen.install()`, which patches the class.",
+        "it overrides a method that can be fused, and does not call that",
+        "What runs is the method of the subclass, which computes its loss itself.",
+        "class Mine(LlamaForCausalLM): def forward(self, **kwargs): ...  # without super().forward(...)",
+        "Call the method of the base class, or compute the loss in a way that `fusegen scan` finds.",
+    ),
+    Reason(
+        "FG509",
+        "cannot-stand-in",
+        "the generated forward cannot run in the place of the original",
+        "It runs by the names, the defaults and the decorators of the original. A decorator that keeps the original "
+        "where it cannot be exchanged would go on calling that, and other parameters have no defaults there.",
+        "def remembered(f): FORWARDS.append(f); return lambda *args: FORWARDS[-1](*args)",
+        "A decorator that holds the function in a variable, as `functools.wraps` wrappers do; in a tree of your own, "
+        "the parameters of the original.",
+    ),
+    Reason(
+        "FG510",
+        "prepared-earlier",
+        "the instance has a forward of its own, which was put there before `install()` and calls the original",
+        "What wraps the forward of one instance keeps the function that it found, and no patch of the class gets "
+        "there: neither in training nor later.",
+        "model = accelerator.prepare(model); fusegen.install()",
+        "Call `fusegen.install()` first, and prepare or wrap the model then.",
     ),
     Reason(
         "FG511",
@@ -179,10 +199,64 @@ _ALL = (
         "FG522",
         "cross-entropy",
         "torch's cross-entropy or the modeling file's `CrossEntropyLoss` was replaced, which the fused loss "
-        "would bypass; what is replaced in the file after install() counts from the next install() on",
+        "would bypass",
         "Who replaces a function wants it to be called.",
         "torch.nn.functional.cross_entropy = mine",
         "Put the original back before training, or keep yours and train unfused.",
+    ),
+    Reason(
+        "FG523",
+        "operand",
+        "the kernel does not take a number, bias or width that stands between head and loss in this call; the loss was "
+        "computed from full logits",
+        "The kernel takes numbers other than 0 and infinity, a number or a tensor of one element to scale by, and one "
+        "bias for each row of the head: for the rest it would raise where the original has a loss.",
+        "self.cap = nn.Parameter(torch.tensor(30.0)); logits = self.cap * torch.tanh(logits / self.cap)",
+        "Numbers that are fixed, if the model allows it; the line in the log names the operand.",
+    ),
+    Reason(
+        "FG524",
+        "labels",
+        "the kernel takes labels of torch.int64 in a plain tensor, one for each row of hidden states; this loss was "
+        "computed from full logits",
+        "Labels of other kinds mean something else to torch's cross-entropy (probabilities), or are its error.",
+        "model(input_ids=ids, labels=probabilities)",
+        "`labels.long()`, as a whole tensor of the class `torch.Tensor`.",
+    ),
+    Reason(
+        "FG525",
+        "hidden-states",
+        "the kernel takes hidden states in a plain, dense tensor that fits the head; this loss was computed from full "
+        "logits",
+        "Subclasses of tensors (a DTensor, a nested tensor) compute the head's product in a way of their own.",
+        "with implicit_replication(): model(input_ids=distributed, labels=distributed)",
+        "A hidden state that is whole and plain where the head begins.",
+    ),
+    Reason(
+        "FG526",
+        "mode",
+        "a mode of torch is active that may change what it sees, which the fused loss would bypass",
+        "A TorchFunctionMode or TorchDispatchMode may replace every operation, and sees none that was fused away. "
+        "Those of torch that only count or watch (FlopCounterMode, MemTracker, a default device) do not refuse.",
+        "with Doubled(): model(input_ids=ids, labels=ids)  # class Doubled(TorchFunctionMode)",
+        "Leave the mode before the loss is computed, or use it without fusing.",
+    ),
+    Reason(
+        "FG527",
+        "failed",
+        "the fused loss has raised an error",
+        "The error goes on to whoever called the model: a label outside of the vocabulary, say, or too little memory.",
+        "labels[0, 0] = model.config.vocab_size",
+        "What the error says; `fusegen.fused(fuse='never')` shows whether the original has it too.",
+    ),
+    Reason(
+        "FG528",
+        "no-labels",
+        "a training call without labels: its logits were computed, and the loss elsewhere",
+        "Without labels a forward computes no loss that could be fused. The label smoother, `compute_loss_func` and "
+        "the losses of some trainers take the labels away and compute theirs from the logits.",
+        "TrainingArguments(label_smoothing_factor=0.1)",
+        "Give the labels to the model, if its own loss is the one that you want.",
     ),
 )
 

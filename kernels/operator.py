@@ -22,6 +22,9 @@ The older form, one `forward(ctx, *inputs)` instead of the pair, is accepted: su
 and is a graph break under `torch.compile`.
 
 An operator that is a dataclass holds its operands: `SoftCap(30.0)(logits)` is `SoftCap.apply(logits, 30.0)`.
+
+Derivatives, transforms of `torch.func` and batched gradients are in `derivatives.py`: a backward is linear in the
+gradients that come in, and can be differentiated by them; by the inputs it cannot, which is an error.
 """
 
 from __future__ import annotations
@@ -32,12 +35,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active as transforms_are_active
 from torch.autograd import forward_ad
+
+from fusegen.kernels.derivatives import differentiable_backward, loop_over_batch, no_forward_mode, set_up
+from fusegen.kernels.flops import count_flops, tell_counters
 
 NAMESPACE = "fusegen"
 AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA", "xpu": "AutocastXPU"}
-
-UNFUSED = 'compute this loss unfused: with plain torch, or in `fusegen.fused(fuse="never")`'
 
 Tensors = tuple[Any, ...]
 
@@ -51,6 +56,11 @@ class Operator:
     intermediates: what `forward_compute` computes for `save_context` beyond the inputs. No output may be an
         input or a view of one.
     lowered, raised: inputs that autocast brings to its own dtype, and to float32. float64 stays.
+
+    Beside the forms of the forward a class may define, as static methods,
+    jvp(ctx, *tangents) -> Tensors: of the results, along tangents of the inputs (None where there is none): what
+        `backward` is differentiated with. Needed where `backward` is not made of differentiable functions of torch.
+    flops(*inputs) -> int: of the forward, for `FlopCounterMode`; tensors are given as their shapes.
 
     Raises:
         TypeError: at the definition of a subclass that has both forms of the forward, or half of one.
@@ -82,14 +92,29 @@ class Operator:
             NotImplementedError: an input has a tangent of forward-mode differentiation.
         """
         if forward_ad._current_level >= 0 and any(_has_tangent(each) for each in inputs):
-            raise NotImplementedError(f"{cls.name}: no forward-mode derivative is defined; {UNFUSED}")
-        return cls.apply_eagerly(*inputs) if cls.is_legacy else cls._registered(*inputs)
+            raise no_forward_mode(cls.name)
+        if cls.is_legacy:
+            return cls.apply_eagerly(*inputs)
+        if not torch.compiler.is_compiling():
+            if torch._C._len_torch_dispatch_stack():
+                tell_counters()
+            if transforms_are_active():
+                return cls._visible(cls._eager.apply(*_autocast(cls, inputs)))
+        return cls._registered(*inputs)
 
     @classmethod
     @torch.compiler.disable
     def apply_eagerly(cls, *inputs: Any) -> Any:
         """As `apply`, through `torch.autograd.Function` and without the dispatcher."""
-        return cls._eager.apply(*inputs)
+        return cls._visible(cls._eager.apply(*inputs))
+
+    @classmethod
+    def _visible(cls, outputs: Any) -> Any:
+        """Without the intermediates."""
+        if cls.is_legacy or not cls.intermediates:
+            return outputs
+        count = len(cls.results) + len(cls.auxiliary)
+        return outputs[:count] if count > 1 else outputs[0]
 
     def operands(self) -> tuple[Any, ...]:
         """What this operator holds, in the order of `forward_compute` after its first input."""
@@ -100,19 +125,6 @@ class Operator:
 
     def call_eagerly(self, first: Tensor) -> Any:
         return type(self).apply_eagerly(first, *self.operands())
-
-
-class _SecondDerivative(torch.autograd.Function):
-    """A zero that depends on the inputs of an operator, and whose derivative is an error."""
-
-    @staticmethod
-    def forward(ctx: Any, name: str, *inputs: Any) -> Tensor:
-        ctx.name = name
-        return torch.zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        raise NotImplementedError(f"{ctx.name}: no second derivative is defined; {UNFUSED}")
 
 
 def _has_tangent(value: Any) -> bool:
@@ -143,36 +155,24 @@ def _eager_methods(cls: Any) -> dict[str, Any]:
     if cls.is_legacy:
         return {"forward": staticmethod(cls.forward), "backward": staticmethod(cls.backward)}
 
-    def forward(ctx: Any, *inputs: Any) -> Any:
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        return loop_over_batch(cls._eager.apply, info, in_dims, inputs)
+
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise no_forward_mode(cls.name)
+
+    methods = {"forward": _compute(cls), "setup_context": set_up(cls), "backward": differentiable_backward(cls)}
+    return {name: staticmethod(method) for name, method in (methods | {"vmap": vmap, "jvp": jvp}).items()}
+
+
+def _compute(cls: Any) -> Callable[..., Any]:
+    """The forward with all outputs in a row, those to save last."""
+
+    def compute(*inputs: Any) -> Any:
         outputs, saved = cls.forward_compute(*inputs)
-        ctx.mark_non_differentiable(*outputs[len(cls.results) :])
-        _save_context(cls, ctx, inputs, saved)
-        return outputs[0] if len(outputs) == 1 else outputs
+        return (*outputs, *saved) if len(outputs) + len(saved) > 1 else outputs[0]
 
-    return {"forward": staticmethod(forward), "backward": staticmethod(_once_differentiable(cls))}
-
-
-def _save_context(cls: Any, ctx: Any, inputs: tuple[Any, ...], saved: Tensors) -> None:
-    cls.save_context(ctx, inputs, saved)
-    with torch.enable_grad():
-        ctx.second_derivative = _SecondDerivative.apply(cls.name, *inputs)
-
-
-def _once_differentiable(cls: Any) -> Callable[..., Any]:
-    """The backward, with a None for each input that it leaves out. What it returns cannot be differentiated again.
-
-    torch's own `once_differentiable` says so only where the incoming gradient depends on something.
-    """
-
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        with torch.no_grad():
-            inputs = cls.backward(ctx, *gradients[: len(cls.results)])
-        if torch.is_grad_enabled():
-            zero = ctx.second_derivative
-            inputs = [None if each is None else each + zero.to(each.device, each.dtype) for each in inputs]
-        return (*inputs, *[None] * (len(ctx.needs_input_grad) - len(inputs)))
-
-    return backward
+    return compute
 
 
 def _register(cls: Any) -> Callable[..., Any]:
@@ -181,39 +181,28 @@ def _register(cls: Any) -> Callable[..., Any]:
     visible = len(cls.results) + len(cls.auxiliary)
     count = visible + len(cls.intermediates)
 
-    def compute(*inputs: Any) -> Any:
-        outputs, saved = cls.forward_compute(*inputs)
-        return (*outputs, *saved) if count > 1 else outputs[0]
-
     def fake(*inputs: Any) -> Any:
         outputs, saved = getattr(cls, "forward_fake", cls.forward_compute)(*inputs)
         return (*outputs, *saved) if count > 1 else outputs[0]
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        outputs = output if count > 1 else (output,)
-        ctx.mark_non_differentiable(*outputs[len(cls.results) :])
-        _save_context(cls, ctx, inputs, outputs[visible:])
-
     schema = _schema(signature, count)
     operator = torch.library.custom_op(
         f"{NAMESPACE}::{cls.name}",
-        compute,
+        _compute(cls),
         mutates_args=(),
         schema=schema,
         tags=(torch.Tag.cudagraph_unsafe,) if cls.__dict__.get("synchronises") else None,
     )
     operator.register_fake(fake)
-    operator.register_autograd(_once_differentiable(cls), setup_context=setup_context)
+    operator.register_autograd(differentiable_backward(cls), setup_context=set_up(cls))
+    operator.register_vmap(
+        lambda info, in_dims, *inputs: loop_over_batch(getattr(torch.ops.fusegen, cls.name), info, in_dims, inputs)
+    )
+    if hasattr(cls, "flops"):
+        count_flops(cls.name, cls.flops)
     _register_autocast(cls, list(signature.parameters))
     overload = getattr(torch.ops.fusegen, cls.name).default
-    if visible == count:
-        return overload
-
-    def call(*inputs: Any) -> Any:
-        outputs = overload(*inputs)
-        return outputs[:visible] if visible > 1 else outputs[0]
-
-    return call
+    return overload if visible == count else lambda *inputs: cls._visible(overload(*inputs))
 
 
 def _schema(signature: inspect.Signature, outputs: int) -> str:
@@ -238,6 +227,15 @@ def _register_autocast(cls: Any, names: Sequence[str]) -> None:
                 return overload(*cast)
 
         _autocast_rules.impl(cls.name, kernel, key, with_keyset=True)
+
+
+def _autocast(cls: Any, inputs: tuple[Any, ...]) -> Sequence[Any]:
+    """The inputs as the autocast rule casts them, for a call that does not go through the dispatcher."""
+    device = next((each.device.type for each in inputs if isinstance(each, Tensor)), "meta")
+    if device not in AUTOCAST_KEYS or not torch.is_autocast_enabled(device):
+        return inputs
+    names = inspect.signature(cls.forward_compute).parameters
+    return [_cast(value, device, name in cls.lowered, name in cls.raised) for name, value in zip(names, inputs)]  # noqa: B905
 
 
 def _cast(value: Any, device: str, lowered: bool, raised: bool) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from fusegen.kernels.backends import backend_for
 from fusegen.runtime import in_memory
-from fusegen.runtime.guards import FUSED, coverage
+from fusegen.runtime.calls import FUSED, coverage, found
 from fusegen.runtime.instances import instances
 from fusegen.runtime.outcomes import Refused
 from fusegen.runtime.policy import policy
@@ -32,18 +32,19 @@ def audit() -> dict[str, Any]:
         whose modules are not imported; `refused`: left alone by `install`, or taken over by
         somebody else since, with code and reason, and stock losses that are not known, which are not fused;
         `failed`: the same, where fusegen or the file is at fault; `unmatched`: losses of imported modules that
-        have no fused body, with the code of `fusegen rule`; `calls`: per class, how often it was `fused` with
-        labels given, and `unfused` by code.
+        have no fused body, with the code of `fusegen rule`; `calls`: per class, how often its loss was `fused`,
+        and `unfused` by code, with what was `found` there (a few of each).
     """
-    refusals = (*installer.report().refused, *swaps.lost(), *unknown_losses())
-    refused = {each.name: each for each in refusals}.values()
+    report = installer.report()
+    refusals = (*report.refused, *swaps.lost(), *unknown_losses())
+    refused = {(each.name, each.reason): each for each in refusals}.values()
     return {
         "schema_version": SCHEMA_VERSION,
         "policy": policy.fuse,
         "backend": _backend(),
         "tree": _tree(),
         "patched": [*_classes(), *_instances()],
-        "pending": list(installer.report().pending),
+        "pending": list(report.pending),
         "refused": [asdict(each) for each in refused if each.code not in FAILURES],
         "failed": [asdict(each) for each in refused if each.code in FAILURES],
         "unmatched": [asdict(each) for each in _unmatched()],
@@ -96,11 +97,12 @@ def _unmatched() -> Iterable[Refused]:
 
 
 def _calls() -> dict[str, dict[str, Any]]:
+    named = found()
     return {
         name: {
             "fused": counts.get(FUSED, 0),
             "unfused": [
-                {"code": code, "reason": REASONS[code], "count": count}
+                {"code": code, "reason": REASONS[code], "count": count, "found": named[name][code]}
                 for code, count in counts.items()
                 if code != FUSED
             ],

@@ -92,7 +92,7 @@ class Bodies:
         if method.class_name not in vars(module):
             return refused(method.name, reasons.MISSING)
         try:
-            generated = vars(getattr(self.tree.generated_module(method, module), method.class_name))[method.method]
+            generated = self.tree.function(method)
         except Exception as error:
             logger.exception("%s.%s cannot be used", self.tree.package, method.module)
             return refused(method.name, reasons.BROKEN, f"{type(error).__name__}: {error}")

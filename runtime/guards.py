@@ -5,7 +5,7 @@
     else:
         ...the original statements...
 
-A refusal is counted, and logged once per class and reason under `fusegen`.
+A refusal is counted, and logged under `fusegen` with what was found (`calls.py`).
 
 `torch.compile` traces these checks and guards on what they read: if the policy, the loss function, the
 head's class, its hooks or the model's mode changes, it compiles anew. Hence the spelling of some of them:
@@ -14,9 +14,7 @@ dynamo guards on the length of a dictionary, not on its truth or on `in`, and re
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -26,20 +24,16 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as nn_module
 
 from fusegen.kernels.operator import AUTOCAST_KEYS
-from fusegen.runtime import reasons, stock_losses
+from fusegen.runtime import calls, modes, reasons, stock_losses
+from fusegen.runtime.findings import Finding, described
+from fusegen.runtime.operands import is_integral, is_plain
 from fusegen.runtime.policy import policy
 from fusegen.runtime.projection import Projection
 
-logger = logging.getLogger("fusegen")
-
-FUSED = "fused"
-_PLAIN_TENSORS = (nn.Parameter, torch.Tensor)
-_PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _DEVICES = tuple(AUTOCAST_KEYS)
 _LINEAR_FORWARD = nn.Linear.forward
 _CRITERION = nn.modules.loss.CrossEntropyLoss
 _CRITERION_SETTINGS = {"weight": None, "ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0}
-_calls: dict[type, Counter[str]] = {}
 
 
 def fusible(
@@ -57,7 +51,7 @@ def fusible(
         module: the model whose forward runs.
         head: what the original calls to get the logits; a path below `module` ("cls.predictions.decoder") where
             that is the last linear of a composite head.
-        labels: what the original asks for before it computes a loss; None refuses without a count.
+        labels: what the original asks for before it computes a loss; None refuses, and counts in training alone.
         loss: the stock loss that `module.loss_function` must be (`ForCausalLMLoss`, `ForMaskedLMLoss`);
             None where the forward computes its cross-entropy itself.
         through: modules that the original calls and the fused loss passes over: their paths below `module`, and
@@ -65,92 +59,102 @@ def fusible(
         where: a further condition under which alone the fused loss is equal; asked if nothing else refuses.
     """
     if labels is None:
+        # A rollout or an evaluation that left the model in training records no gradients.
+        if module.training and torch.is_grad_enabled():
+            calls.count(type(module), reasons.NO_LABELS)
         return False
-    refusal = (
-        policy.refusal(module.training)
-        or _passed_over_refusal(module, through or {})
-        or _head_refusal(module, head, through or {})
-        or _loss_refusal(module, loss)
-        or _cross_entropy_refusal(module, loss)
-        or _transform_refusal()
-        or (None if where is None or where() else reasons.CONDITION)
+    finding = (
+        _policy_finding(module)
+        or _mode_finding()
+        or _labels_finding(labels)
+        or _passed_over_finding(module, through or {})
+        or _head_finding(module, head, through or {})
+        or _loss_finding(module, loss)
+        or _cross_entropy_finding(module, loss)
+        or _transform_finding()
+        or (None if where is None or where() else Finding(reasons.CONDITION, "condition", where))
     )
-    _count(type(module), refusal or FUSED)
-    return refusal is None
+    if finding is None:
+        calls.expect(type(module))
+        return True
+    calls.count(type(module), finding.code, "" if torch.compiler.is_compiling() else described(finding))
+    return False
 
 
-# Of use for what it does, not for what it returns: dynamo calls it while it traces, and puts None into the graph.
-@torch.compiler.assume_constant_result
-def _count(cls: type, outcome: str) -> None:
-    counter = _calls.setdefault(cls, Counter())
-    counter[outcome] += 1
-    if outcome != FUSED and counter[outcome] == 1:
-        level = logging.INFO if outcome == reasons.POLICY else logging.WARNING
-        logger.log(level, "%s runs unfused: %s %s", cls.__name__, outcome, reasons.REASONS[outcome])
+def _policy_finding(module: nn.Module) -> Finding | None:
+    code = policy.refusal(module.training)
+    if code is None:
+        return None
+    return Finding(code, "" if code == reasons.TUPLE else f"fuse={policy.fuse!r}")
 
 
-def coverage() -> dict[str, dict[str, int]]:
-    """How often each class was called with labels, by outcome: `{"...LlamaForCausalLM": {"fused": 12, "FG511": 3}}`.
-
-    Under `torch.compile` the tracing of a call counts, once or twice, and the calls of what was compiled do not.
-    """
-    counts: dict[str, Counter[str]] = {}
-    for cls, counter in list(_calls.items()):
-        # A module that was reloaded has another class of the same name.
-        counts.setdefault(f"{cls.__module__}.{cls.__qualname__}", Counter()).update(counter)
-    return {name: dict(counter) for name, counter in counts.items()}
+def _mode_finding() -> Finding | None:
+    cls = modes.foreign_function_mode() or modes.foreign_dispatch_mode()
+    return None if cls is None else Finding(reasons.MODE, "mode", cls)
 
 
-def reset_coverage() -> None:
-    """Forget all counts; each refusal is logged anew."""
-    _calls.clear()
+def _labels_finding(labels: Any) -> Finding | None:
+    """Labels of another kind; which integral dtype the loss will see, only the loss can say."""
+    if not isinstance(labels, torch.Tensor) or is_integral(labels):
+        return None
+    return Finding(reasons.LABELS, "labels", labels)
 
 
-def head_refusal(head: Any) -> str | None:
-    """The code of what keeps `head(hidden)` from being `hidden @ weight.T + bias` and nothing else, or None.
+def _linear_finding(head: Any, name: str) -> Finding | None:
+    """What keeps `head(hidden)` from being `hidden @ weight.T + bias` and nothing else, or None.
 
     A parametrised head has a class of its own; ZeRO and FSDP keep a shard of another shape in `weight`.
     """
     if type(head) is not nn.Linear:
-        return reasons.HEAD_TYPE
-    if _hooks(head) or head.forward != _LINEAR_FORWARD.__get__(head) or not _is_linear_of_torch():
-        return reasons.HEAD_HOOKS
-    return _weight_refusal(head)
+        return Finding(reasons.HEAD_TYPE, name, type(head))
+    hook = _hook(head)
+    if hook is not None:
+        return Finding(reasons.HEAD_HOOKS, f"hook of {name}", hook)
+    if head.forward != _LINEAR_FORWARD.__get__(head):
+        return Finding(reasons.HEAD_HOOKS, f"{name}.forward", head.forward)
+    if not _is_of("torch.nn.modules.linear", _LINEAR_FORWARD):
+        return Finding(reasons.HEAD_HOOKS, "torch.nn.Linear.forward", _LINEAR_FORWARD)
+    if nn.functional.linear is not torch._C._nn.linear:
+        return Finding(reasons.HEAD_HOOKS, "torch.nn.functional.linear", nn.functional.linear)
+    return _weight_finding(head, name)
 
 
-def _is_linear_of_torch() -> bool:
-    return _is_of("torch.nn.modules.linear", _LINEAR_FORWARD) and nn.functional.linear is torch._C._nn.linear
-
-
-def _head_refusal(module: nn.Module, head: Any, through: dict[str, type[nn.Module]]) -> str | None:
-    """`head_refusal` for what a generated forward names: a linear, a weight, or the path of an inner module."""
+def _head_finding(module: nn.Module, head: Any, through: dict[str, type[nn.Module]]) -> Finding | None:
+    """`_linear_finding` for what a generated forward names: a linear, a weight, or the path of an inner module."""
     if isinstance(head, Projection):
-        return _weight_refusal(head)
+        return _weight_finding(head, "head")
     if isinstance(head, str):
         inner = _below(module, head)
         # The class that was read computes the product itself, from its own weight and bias.
-        return _weight_refusal(inner) if head in through else head_refusal(inner)
-    return head_refusal(head)
+        return _weight_finding(inner, head) if head in through else _linear_finding(inner, head)
+    return _linear_finding(head, "head")
 
 
-def _weight_refusal(head: Any) -> str | None:
-    """The code of what keeps weight and bias from being plain tensors on a device that the kernel knows, or None."""
-    weight, bias = head.weight, head.bias
-    if not _is_plain(weight, 2) or not (bias is None or _is_plain(bias, 1)):
-        return reasons.HEAD_WEIGHT
-    return None if weight.device.type in _DEVICES else reasons.DEVICE
+def _weight_finding(head: Any, name: str) -> Finding | None:
+    """What keeps weight and bias from being plain tensors on a device that the kernel knows, or None."""
+    for part, tensor, dimensions in (("weight", head.weight, 2), ("bias", head.bias, 1)):
+        is_left_out = tensor is None and part == "bias"
+        if not (is_left_out or (is_plain(tensor) and tensor.dim() == dimensions and not tensor.is_meta)):
+            return Finding(reasons.HEAD_WEIGHT, f"{name}.{part}", tensor)
+    device = head.weight.device
+    return None if device.type in _DEVICES else Finding(reasons.DEVICE, f"{name}.weight", device)
 
 
-def _passed_over_refusal(module: nn.Module, through: dict[str, type[nn.Module]]) -> str | None:
-    """The code of what keeps a module from doing what its class's source says and nothing else, or None."""
+def _passed_over_finding(module: nn.Module, through: dict[str, type[nn.Module]]) -> Finding | None:
+    """What keeps a module from doing what its class's source says and nothing else, or None."""
     for path, cls in through.items():
         passed = _below(module, path)
-        if type(passed) is not cls or _hooks(passed) or passed.forward != cls.forward.__get__(passed):
-            return reasons.PASSED_OVER
-        if cls.forward.__module__ != cls.__module__:
-            return reasons.PASSED_OVER
-        if cls is _CRITERION and any(getattr(passed, name) != value for name, value in _CRITERION_SETTINGS.items()):
-            return reasons.PASSED_OVER
+        if type(passed) is not cls:
+            return Finding(reasons.PASSED_OVER, path, type(passed))
+        hook = _hook(passed)
+        if hook is not None:
+            return Finding(reasons.PASSED_OVER, f"hook of {path}", hook)
+        if passed.forward != cls.forward.__get__(passed) or cls.forward.__module__ != cls.__module__:
+            return Finding(reasons.PASSED_OVER, f"{path}.forward", passed.forward)
+        if cls is _CRITERION:
+            for name, value in _CRITERION_SETTINGS.items():
+                if getattr(passed, name) != value:
+                    return Finding(reasons.PASSED_OVER, f"{path}.{name}", getattr(passed, name))
     return None
 
 
@@ -162,8 +166,11 @@ def _below(module: nn.Module, path: str) -> Any:
     return found
 
 
-def _hooks(module: nn.Module) -> int:
-    """How many hooks calling a module would run: its own, and those that are registered for all modules."""
+def _hook(module: nn.Module) -> Any:
+    """A hook that calling a module would run, its own or one for all modules, None if there is none that counts.
+
+    While a compiler traces, those that only watch count too.
+    """
     own = module.__dict__
     hooks = (
         own["_forward_pre_hooks"],
@@ -175,45 +182,50 @@ def _hooks(module: nn.Module) -> int:
         nn_module._global_backward_pre_hooks,
         nn_module._global_backward_hooks,
     )
-    return sum(map(len, hooks))
+    if not sum(map(len, hooks)):
+        return None
+    if torch.compiler.is_compiling():
+        return "one or more"
+    return next((hook for each in hooks for hook in each.values() if not modes.observes(hook)), None)
 
 
-def _is_plain(tensor: Any, dimensions: int) -> bool:
-    return (
-        type(tensor) in _PLAIN_TENSORS
-        and tensor.dim() == dimensions
-        and tensor.dtype in _PLAIN_DTYPES
-        and not tensor.is_meta
-    )
-
-
-def _loss_refusal(module: nn.Module, name: str | None) -> str | None:
+def _loss_finding(module: nn.Module, name: str | None) -> Finding | None:
     """Whether the model's loss is the one of that name as transformers defines it, with nothing wrapped or replaced."""
     if name is None:
         return None
     stock = sys.modules.get(stock_losses.MODULE)
     function, inner = getattr(stock, name, None), getattr(stock, stock_losses.INNER, None)
-    if module.loss_function is not function or not all(_is_of(stock_losses.MODULE, part) for part in (function, inner)):
-        return reasons.LOSS_FUNCTION
-    are_known = _is_known(name, function) and _is_known(stock_losses.INNER, inner)
-    return None if are_known else reasons.LOSS_BODY
+    if module.loss_function is not function or not _is_of(stock_losses.MODULE, function):
+        return Finding(reasons.LOSS_FUNCTION, "loss_function", module.loss_function)
+    if not _is_of(stock_losses.MODULE, inner):
+        return Finding(reasons.LOSS_FUNCTION, stock_losses.INNER, inner)
+    for known, part in ((name, function), (stock_losses.INNER, inner)):
+        if not _is_known(known, part):
+            return Finding(reasons.LOSS_BODY, known, part)
+    return None
 
 
 # Dynamo guards on which function it is, and need not trace how it is read.
 _is_known = torch.compiler.assume_constant_result(stock_losses.is_known)
 
 
-def _cross_entropy_refusal(module: nn.Module, loss: str | None) -> str | None:
+def _cross_entropy_finding(module: nn.Module, loss: str | None) -> Finding | None:
     """Whether what the original calls in the end is torch's own: some put a loss of theirs in its place, by name."""
-    is_own = _is_of("torch.nn.functional", nn.functional.cross_entropy)
-    if is_own and loss is None:
-        is_own = nn.CrossEntropyLoss is _CRITERION and _is_of("torch.nn.modules.loss", _CRITERION.forward)
+    function = nn.functional.cross_entropy
+    if not _is_of("torch.nn.functional", function):
+        return Finding(reasons.CROSS_ENTROPY, "torch.nn.functional.cross_entropy", function)
+    if loss is not None:
+        return None
+    if nn.CrossEntropyLoss is not _CRITERION:
+        return Finding(reasons.CROSS_ENTROPY, "torch.nn.CrossEntropyLoss", nn.CrossEntropyLoss)
+    if not _is_of("torch.nn.modules.loss", _CRITERION.forward):
+        return Finding(reasons.CROSS_ENTROPY, "torch.nn.CrossEntropyLoss.forward", _CRITERION.forward)
+    for cls in type(module).__mro__:
         # Modeling files import the class by name.
-        is_own = is_own and all(
-            getattr(sys.modules.get(cls.__module__), "CrossEntropyLoss", _CRITERION) is _CRITERION
-            for cls in type(module).__mro__
-        )
-    return None if is_own else reasons.CROSS_ENTROPY
+        named = getattr(sys.modules.get(cls.__module__), "CrossEntropyLoss", _CRITERION)
+        if named is not _CRITERION:
+            return Finding(reasons.CROSS_ENTROPY, f"{cls.__module__}.CrossEntropyLoss", named)
+    return None
 
 
 def _is_of(module_name: str, function: Any) -> bool:
@@ -221,7 +233,8 @@ def _is_of(module_name: str, function: Any) -> bool:
     return getattr(function, "__module__", None) == module_name and not hasattr(function, "__wrapped__")
 
 
-def _transform_refusal() -> str | None:
+def _transform_finding() -> Finding | None:
     """Whether something other than plain backpropagation goes through this call."""
-    transformed = torch._C._functorch.get_dynamic_layer_stack_depth() > 0 or forward_ad._current_level >= 0
-    return reasons.TRANSFORM if transformed else None
+    if torch._C._functorch.get_dynamic_layer_stack_depth() > 0:
+        return Finding(reasons.TRANSFORM, "torch.func")
+    return Finding(reasons.TRANSFORM, "forward mode") if forward_ad._current_level >= 0 else None

@@ -1,7 +1,7 @@
 """Fused bodies for modules as they are imported here, generated in memory: nothing is read but their source.
 
-This is the one door from the runtime half to the static one, and it opens on first use. A generated module
-is a module with a loader of its own, so that `inspect.getsource`, tracebacks and debuggers show its text.
+This is the one door from the runtime half to the static one, and it opens on first use. The text of a generated
+module is kept where `inspect.getsource`, tracebacks and debuggers look for one that has no file.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ import hashlib
 import linecache
 import logging
 import re
-import sys
 import threading
 from dataclasses import dataclass
-from importlib.abc import ExecutionLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fusegen.runtime import stock_losses
+from fusegen.runtime.generated_text import generated_function
 from fusegen.runtime.manifest import installed_version
-from fusegen.runtime.original_class import mirrors
 from fusegen.runtime.outcomes import IN_MEMORY, Body, Refused, refused
 from fusegen.runtime.reasons import UNREADABLE
 from fusegen.runtime.syntax import PARSING
@@ -38,12 +35,11 @@ PREFIX = "fusegen_in_memory"
 class Generated:
     """What one module yields: its fused bodies, why others cannot be made, and the losses that are not fused.
 
-    `sha256` is the hash of the source that they were made from, `made` the module that holds them: its names are those
-    that the original had then.
+    `sha256` is the hash of the source that they were made from, `text` what was generated from it.
     """
 
     sha256: str = ""
-    made: ModuleType | None = None
+    text: str | None = None
     bodies: tuple[Body, ...] = ()
     refused: tuple[Refused, ...] = ()
     unmatched: tuple[Refused, ...] = ()
@@ -54,14 +50,14 @@ _lock = threading.Lock()
 
 
 def generated(module: ModuleType) -> Generated:
-    """What fusegen makes of a module. Made once for each execution; a bug in fusegen is a refusal here, and logged."""
+    """What fusegen makes of a module. Made once for each text; a bug in fusegen is a refusal here, and logged."""
     name, file = module.__name__, getattr(module, "__file__", None)
     if file is None or not Path(file).is_file():
         return Generated(refused=(refused(name, UNREADABLE, "it has no file"),))
     content = Path(file).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     known = _known.get(name)
-    if known is None or not _is_of(known, module, digest):
+    if known is None or known.sha256 != digest:
         try:
             known = _generate(module, content, digest)
         except Exception as error:
@@ -72,25 +68,34 @@ def generated(module: ModuleType) -> Generated:
     return known
 
 
-def _is_of(known: Generated, module: ModuleType, digest: str) -> bool:
-    return known.sha256 == digest and (known.made is None or mirrors(known.made, module))
-
-
 def _generate(module: ModuleType, content: bytes, digest: str) -> Generated:
-    name = module.__name__
-    emission = _emitted(_importable(module), content)
+    name, spelled = module.__name__, _spelled(module)
+    emission = _emitted(spelled, content)
     unmatched = tuple(
         Refused(f"{name}.{each.class_name}.{each.method}", each.code, each.reason) for each in emission.unmatched
     )
     failures = tuple(refused(name, UNREADABLE, f"{each.message} (line {each.line})") for each in emission.failures)
     if emission.text is None:
         return Generated(digest, refused=failures, unmatched=unmatched)
-    made = _loaded(name, emission.text)
+    file = _shown(f"{PREFIX}/{name.replace('.', '/')}.py", emission.text)
     bodies = tuple(
-        Body(name, site.class_name, site.method, vars(getattr(made, site.class_name))[site.method], IN_MEMORY)
+        Body(
+            name,
+            site.class_name,
+            site.method,
+            generated_function(emission.text, file, f"{PREFIX}.{name}", spelled, site.class_name, site.method),
+            IN_MEMORY,
+        )
         for site in emission.sites
     )
-    return Generated(digest, made, bodies, failures, unmatched)
+    return Generated(digest, emission.text, bodies, failures, unmatched)
+
+
+def _shown(path: str, text: str) -> str:
+    """The name of a file that does not exist, under which `text` is shown; nobody looks for it on the disk."""
+    file = f"<{path}>"
+    linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
+    return file
 
 
 def _emitted(name: str, content: bytes) -> ModuleEmission:
@@ -106,43 +111,9 @@ def _emitted(name: str, content: bytes) -> ModuleEmission:
         )
 
 
-def _importable(module: ModuleType) -> str:
-    """A name under which a statement can import a module: those of remote code hold hashes that start with digits."""
+def _spelled(module: ModuleType) -> str:
+    """The name of a module in a statement that imports it: those of remote code hold hashes that start with digits."""
     package, _, inside = module.__name__.partition(".")
     if all(part.isidentifier() for part in inside.split(".")) or not inside:
         return module.__name__
-    alias = f"{package}._{re.sub(r'[^0-9a-zA-Z]', '_', inside)}"
-    sys.modules[alias] = module
-    return alias
-
-
-def _loaded(name: str, text: str) -> ModuleType:
-    loader = _TextLoader(f"{PREFIX}/{name.replace('.', '/')}.py", text)
-    spec = spec_from_loader(f"{PREFIX}.{name}", loader)
-    assert spec is not None
-    module, before = module_from_spec(spec), sys.modules.get(spec.name)
-    # What was shown for this name until now is another text, and decorators may ask for this one while it runs.
-    linecache.cache.pop(loader.file, None)
-    sys.modules[spec.name] = module
-    try:
-        loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(spec.name)
-        if before is not None:
-            sys.modules[spec.name] = before
-        raise
-    return module
-
-
-class _TextLoader(ExecutionLoader):
-    """Executes a text and hands it out; the file that it names does not exist."""
-
-    def __init__(self, file: str, text: str) -> None:
-        self.file = file
-        self.text = text
-
-    def get_filename(self, fullname: str) -> str:
-        return self.file
-
-    def get_source(self, fullname: str) -> str:
-        return self.text
+    return f"{package}._{re.sub(r'[^0-9a-zA-Z]', '_', inside)}"

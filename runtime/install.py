@@ -22,7 +22,6 @@ from packaging.version import Version
 from torch import nn
 
 from fusegen.contract.package import OLDEST_TRANSFORMERS
-from fusegen.contract.policy import checked_choice
 from fusegen.runtime.bodies import Bodies
 from fusegen.runtime.instances import instances
 from fusegen.runtime.manifest import installed_folder, installed_version, read_tree
@@ -48,7 +47,8 @@ def install(
         strict: use only forwards that are verified for the installed version. What is refused and loaded by
             now raises, and so does a tree of which nothing is left: then nothing is patched. A module that is
             imported later, with a class in it that is refused, raises where it is imported, and is not.
-        fuse: when to fuse (see `policy`), for the process; None leaves that choice as it is.
+        fuse: when to fuse (see `policy`), for the process; None leaves that choice as it is, or what FUSEGEN_FUSE
+            says now where none was made.
 
     Raises:
         InstallError: under `strict`, if a loaded method is refused, the stock losses are not those that are
@@ -56,9 +56,9 @@ def install(
         ModuleNotFoundError, FileNotFoundError: no such tree, or transformers is not installed.
         ImportError: transformers is older than any that is supported.
         TypeError: a target of another kind, e.g. the class of a model.
-        ValueError: a manifest of another schema, or a policy that does not exist.
+        ValueError: a manifest of another schema, or a policy that does not exist, in FUSEGEN_FUSE too.
     """
-    chosen = fuse and checked_choice(fuse, "fuse")
+    policy.foreseen(fuse)
     _assert_supported()
     if strict and (unknown := unknown_losses()):
         raise InstallError(InstallReport({}, refused=tuple(unknown)))
@@ -66,8 +66,7 @@ def install(
         report = instances.install(target, Bodies.of(read_tree(), strict))
     else:
         report = installer.install(read_tree(target), strict)
-    if chosen:
-        policy.set(chosen)
+    policy.settle(fuse)
     return report
 
 

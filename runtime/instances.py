@@ -1,31 +1,28 @@
-"""Patches single models: a bound method is put on the instance, and its class stays as it is.
-
-A deep copy of a patched model is patched like it. A pickled one comes back as its class is then, also where
-there is no fusegen.
-"""
+"""Patches single models: they are marked, and their classes have a forward that looks for the mark (`scope.py`)."""
 
 from __future__ import annotations
 
-import gc
 import inspect
 import logging
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
-from types import FunctionType, MethodType
-from weakref import WeakSet
+from types import CodeType, FunctionType
 
 from torch import nn
 
 from fusegen.runtime import in_memory
 from fusegen.runtime.bodies import Bodies, Offer
 from fusegen.runtime.outcomes import Body, InstallError, InstallReport, Refused, refused
-from fusegen.runtime.ownership import dotted_name
-from fusegen.runtime.reasons import CONFLICT, OVERRIDES, UNREADABLE
-from fusegen.runtime.swaps import swaps
+from fusegen.runtime.reasons import OVERRIDES, UNREADABLE
+from fusegen.runtime.scope import scope
+from fusegen.runtime.swaps import Swap, swaps
 
 logger = logging.getLogger("fusegen")
+
+# What stands in the names of a method that may compute a loss.
+_OF_LOSSES = ("label", "loss", "cross_entropy", "crossentropy", "target")
 
 
 class Instances:
@@ -33,112 +30,111 @@ class Instances:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._modules: WeakSet[nn.Module] = WeakSet()
-        self._bodies: dict[FunctionType, Body] = {}
 
     def install(self, model: nn.Module, bodies: Bodies) -> InstallReport:
         """Patches `model` and the modules in it. Under `strict` raises `InstallError` if it must refuse."""
-        placed: list[tuple[nn.Module, Body]] = []
+        placed: list[tuple[nn.Module, Swap]] = []
         refusals: dict[str, Refused] = {}
         unmatched: dict[str, Refused] = {}
-        for module, owner in _label_handlers(model):
+        for module, owner in _loss_handlers(model):
             offers = _offers(owner, bodies)
             if not offers:
                 unmatched |= {each.name: each for each in _unmatched(module, owner)}
-            for plan in (self._planned(module, owner, offer) for offer in offers):
+            for plan in (_planned(module, owner, offer) for offer in offers):
                 if isinstance(plan, Refused):
                     refusals.setdefault(plan.name, plan)
                 else:
                     placed.append((module, plan))
-        tiers = {body.name: body.tier for _, body in placed}
+        tiers = {swap.name: swap.body.tier for _, swap in placed}
         refusals = {name: each for name, each in refusals.items() if not _is_answered(each, tiers, unmatched)}
         report = InstallReport(tiers, refused=tuple(refusals.values()), unmatched=tuple(unmatched.values()))
         if bodies.strict and (report.refused or not placed):
             raise InstallError(report)
-        self._put(placed)
+        with self._lock:
+            for module, swap in placed:
+                scope.add(module)
+                swaps.put(swap, marked=True)
+                if _is_own(module, swap.body.method):
+                    delattr(module, swap.body.method)
         _log(model, report)
         return report
 
     def uninstall(self, model: nn.Module | None = None, keep: Set[nn.Module] = frozenset()) -> None:
         """Takes the patches off the modules of `model` but those in `keep`; None: off every instance and its copies."""
         with self._lock:
-            for module in (self._everywhere() if model is None else set(model.modules())) - keep:
-                for name, body in self._patches(module).items():
-                    _take_off(module, name, body)
-                self._modules.discard(module)
             if model is None:
-                self._bodies.clear()
+                scope.clear()
+            else:
+                for module in set(model.modules()) - keep:
+                    scope.remove(module)
+            if scope.is_empty():
+                swaps.restore(marked=True)
 
     def patched(self, model: nn.Module) -> set[nn.Module]:
-        """The modules in `model`, itself among them, that have a patch of ours."""
-        return {module for module in model.modules() if self._patches(module)}
+        """The modules in `model`, itself among them, that are patched."""
+        return {module for module in model.modules() if scope.holds(module)}
 
     def counts(self) -> Counter[Body]:
         """How many instances run each body."""
-        with self._lock:
-            return Counter(body for module in self._everywhere() for body in self._patches(module).values())
-
-    def _planned(self, module: nn.Module, owner: type, offer: Offer) -> Body | Refused:
-        """The body that shall run, or why not."""
-        if isinstance(offer, Refused):
-            return offer
-        runs = _owner(module, offer.method)
-        if runs is not owner:
-            return refused(f"{_place(runs)}.{offer.method}", OVERRIDES, offer.name)
-        held = vars(module).get(offer.method)
-        patches = self._patches(module)
-        if held is not None and offer.method not in patches and not _is_own(held, module, offer.method):
-            wrapped = next((body for body in patches.values() if body.name == offer.name), None)
-            return wrapped or refused(offer.name, CONFLICT, dotted_name(held))
-        plan = swaps.planned(owner, offer)
-        return plan if isinstance(plan, Refused) else offer
-
-    def _put(self, placed: list[tuple[nn.Module, Body]]) -> None:
-        with self._lock:
-            for module, body in placed:
-                if body in self._patches(module).values():
-                    continue
-                self._bodies[body.function] = body
-                self._modules.add(module)
-                setattr(module, body.method, MethodType(body.function, module))
-
-    def _patches(self, module: nn.Module) -> dict[str, Body]:
-        """Our methods by the attributes that hold them: what wraps a method keeps it under a name of its own."""
-        return {
-            name: self._bodies[held.__func__]
-            for name, held in vars(module).items()
-            if isinstance(held, MethodType) and held.__func__ in self._bodies
-        }
-
-    def _everywhere(self) -> set[nn.Module]:
-        """The modules that were patched and their deep copies, which only the garbage collector knows."""
-        bound = (each for each in gc.get_referrers(*self._bodies) if isinstance(each, MethodType))
-        return {*self._modules, *(each.__self__ for each in bound if isinstance(each.__self__, nn.Module))}
+        members = [] if scope.is_empty() else scope.members()
+        return Counter(swap.body for swap in swaps.of_marked() for module in members if isinstance(module, swap.owner))
 
 
-def _label_handlers(model: nn.Module) -> Iterator[tuple[nn.Module, type]]:
+def _planned(module: nn.Module, owner: type, offer: Offer) -> Swap | Refused:
+    """The swap after which the body shall run, or why not."""
+    if isinstance(offer, Refused):
+        return offer
+    runs = _owner(module, offer.method)
+    if runs is not owner and not _may_call(type(module), owner, offer.method):
+        return refused(f"{_place(runs)}.{offer.method}", OVERRIDES, offer.name)
+    held = vars(module).get(offer.method)
+    if held is not None and not _is_own(module, offer.method):
+        for code, detail in swaps.conflict(owner, offer.method, held):
+            return refused(offer.name, code, detail)
+    return swaps.planned(owner, offer)
+
+
+def _loss_handlers(model: nn.Module) -> Iterator[tuple[nn.Module, type]]:
     """The modules in a model with each of their classes that may compute a loss."""
     known: dict[type, bool] = {}
     for module in model.modules():
         for owner in type(module).__mro__:
             if owner not in known:
-                known[owner] = _handles_labels(owner)
+                known[owner] = _handles_losses(owner)
             if known[owner]:
                 yield module, owner
 
 
-def _handles_labels(owner: type) -> bool:
-    """Whether a class is one of a model, with something like labels in a method; nothing else needs to be read.
+def _handles_losses(owner: type) -> bool:
+    """Whether a class is one of a model, with something like labels or a loss in a method; no other needs to be read.
 
     A forward from elsewhere counts as well: it hides what was there, whatever it calls its parameters.
     """
     package, _, inside = owner.__module__.partition(".")
     if package in ("builtins", "torch") or (package == "transformers" and not inside.startswith("models.")):
         return False
-    methods = {name: inspect.unwrap(each) for name, each in vars(owner).items() if isinstance(each, FunctionType)}
+    originals = {name: swaps.original(owner, name) for name in list(vars(owner))}
+    methods = {name: inspect.unwrap(each) for name, each in originals.items() if isinstance(each, FunctionType)}
     if "forward" in methods and methods["forward"].__globals__.get("__name__") != owner.__module__:
         return True
-    return any("label" in name for each in methods.values() for name in each.__code__.co_varnames)
+    return any(
+        word in name.lower() for each in methods.values() for name in _names(each.__code__) for word in _OF_LOSSES
+    )
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """What a function mentions: its variables, globals and attributes, and those of the functions in it."""
+    yield from (*code.co_varnames, *code.co_names, *code.co_freevars, *code.co_cellvars)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _may_call(cls: type, owner: type, method: str) -> bool:
+    """Whether something in front of a class's method mentions it by name, as `super().forward(...)` does."""
+    before = cls.__mro__[: cls.__mro__.index(owner)]
+    functions = [inspect.unwrap(each) for front in before for each in vars(front).values() if inspect.isfunction(each)]
+    return any(method in _names(each.__code__) for each in functions)
 
 
 def _offers(owner: type, bodies: Bodies) -> list[Offer]:
@@ -175,18 +171,11 @@ def _is_answered(each: Refused, tiers: Mapping[str, str], unmatched: Mapping[str
     return each.code == OVERRIDES and (each.name in tiers or each.name in unmatched)
 
 
-def _take_off(module: nn.Module, name: str, body: Body) -> None:
-    """Deletes a patch. What somebody has wrapped since is left, since their wrapper calls it, with a warning."""
-    if name == body.method:
-        delattr(module, name)
-    else:
-        by = dotted_name(vars(module).get(body.method))
-        logger.warning("%s was wrapped since by %s and is left", body.name, by)
-
-
-def _is_own(held: object, module: nn.Module, method: str) -> bool:
-    """Whether what an instance holds is its class's own method after all: unpickling leaves it bound there."""
-    return held == getattr(type(module), method).__get__(module)
+def _is_own(module: nn.Module, method: str) -> bool:
+    """Whether an instance holds its class's own method, which it has anyway: `remove_hook_from_module` leaves it so."""
+    held = vars(module).get(method)
+    ours = swaps.original(_owner(module, method), method)
+    return inspect.ismethod(held) and held.__self__ is module and held.__func__ is ours
 
 
 def _log(model: nn.Module, report: InstallReport) -> None:

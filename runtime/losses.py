@@ -7,7 +7,8 @@ Both lines give the same number and the same gradients; the second never holds t
 adapters take the calling convention of the original (what it shifts, which keywords it ignores, what
 it raises) to that of `linear_cross_entropy`. They hold no model knowledge. The keywords that describe
 what happens between head and loss (`logits_dtype`, `vocab_bias`, `scale`, `divisor`, `softcap`,
-`valid_vocab`) are those of `linear_cross_entropy`.
+`valid_vocab`) are those of `linear_cross_entropy`. What the kernel does not take of them (`operands.py`) is computed
+from full logits, with the numbers and the errors of the original, and counted as unfused.
 """
 
 from __future__ import annotations
@@ -17,12 +18,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils import checkpoint
 
 from fusegen.kernels.linear_cross_entropy.op import linear_cross_entropy
-from fusegen.kernels.linear_cross_entropy.reference import Number, shifted_labels
+from fusegen.kernels.linear_cross_entropy.reference import Number, vocabulary_logits
+from fusegen.runtime import calls
+from fusegen.runtime.findings import Finding, described
+from fusegen.runtime.operands import divides, not_taken
 from fusegen.runtime.projection import Projection
+from fusegen.runtime.reasons import FAILED, LABELS
 
 _READ_BY_STOCK_LOSSES = ("num_items_in_batch", "ignore_index", "shift_labels")
+
+# Raised inside a checkpoint once it has what it needs; no failure.
+_ENOUGH = getattr(checkpoint, "_StopRecomputationError", ())
 
 
 def stock_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +56,7 @@ def causal_lm_loss(
     vocab_bias: Tensor | None = None,
     scale: Number | None = None,
     divisor: Number | None = None,
-    softcap: float | None = None,
+    softcap: Number | None = None,
     valid_vocab: int | None = None,
     **kwargs: Any,
 ) -> Tensor:
@@ -62,7 +72,7 @@ def causal_lm_loss(
         **kwargs: ignored, as the original ignores them.
 
     Returns:
-        The loss, float32 whatever the logits are.
+        The loss, float32 whatever the logits are, unless `num_items_in_batch` makes it another dtype.
 
     Raises:
         RuntimeError, ValueError: `vocab_size` or the number of labels does not fit; as the original.
@@ -71,23 +81,22 @@ def causal_lm_loss(
     if shift_labels is None:
         if labels is None:
             raise ValueError("labels: expected a tensor where shift_labels is not given")
-        shift_labels = shifted_labels(labels, ignore_index)
-    hidden_states, shift_labels = _aligned_rows(hidden_states, head, shift_labels, vocab_size, valid_vocab)
-    return linear_cross_entropy(
-        hidden_states,
-        head.weight,
-        shift_labels,
-        bias=head.bias,
-        logits_dtype=logits_dtype,
-        vocab_bias=vocab_bias,
-        scale=scale,
-        divisor=divisor,
-        softcap=softcap,
-        valid_vocab=valid_vocab,
-        loss_dtype=torch.float32,
-        ignore_index=ignore_index,
-        num_items=num_items_in_batch,
-    )
+        shift_labels = F.pad(labels, (0, 1), value=ignore_index)[..., 1:].contiguous()
+    transforms = {
+        "logits_dtype": logits_dtype,
+        "vocab_bias": vocab_bias,
+        "scale": scale,
+        "divisor": divisor,
+        "softcap": softcap,
+        "valid_vocab": valid_vocab,
+    }
+    options = {
+        "loss_dtype": torch.float32,
+        "ignore_index": ignore_index,
+        "label_smoothing": 0.0,
+        "reduction": "mean" if num_items_in_batch is None else "sum",
+    }
+    return _loss(hidden_states, head, shift_labels.flatten(), vocab_size, transforms, options, num_items_in_batch)
 
 
 def masked_lm_loss(
@@ -121,14 +130,14 @@ def cross_entropy_loss(
     vocab_bias: Tensor | None = None,
     scale: Number | None = None,
     divisor: Number | None = None,
-    softcap: float | None = None,
+    softcap: Number | None = None,
     valid_vocab: int | None = None,
 ) -> Tensor:
     """`CrossEntropyLoss(...)(logits.view(-1, vocab_size), labels.view(-1))` for `logits = head(hidden_states)`.
 
     Args:
         hidden_states: `(..., H)`.
-        labels: as many as there are rows of hidden states, in any shape.
+        labels: as many as there are rows of hidden states, in any shape; or a probability for each logit.
         vocab_size: the width that the original views its logits as; None where it is the logits' own.
         loss_dtype: dtype to which the original casts its logits right before the loss. None where it
             does not: the loss then has the dtype of the logits (bfloat16 for bfloat16 weights; float32
@@ -140,39 +149,103 @@ def cross_entropy_loss(
     Raises:
         RuntimeError, ValueError: `vocab_size` or the number of labels does not fit; as the original.
     """
-    hidden_states, labels = _aligned_rows(hidden_states, head, labels, vocab_size, valid_vocab)
-    return linear_cross_entropy(
-        hidden_states,
-        head.weight,
-        labels,
-        bias=head.bias,
-        logits_dtype=logits_dtype,
-        vocab_bias=vocab_bias,
-        scale=scale,
-        divisor=divisor,
-        softcap=softcap,
-        valid_vocab=valid_vocab,
-        loss_dtype=loss_dtype,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
+    transforms = {
+        "logits_dtype": logits_dtype,
+        "vocab_bias": vocab_bias,
+        "scale": scale,
+        "divisor": divisor,
+        "softcap": softcap,
+        "valid_vocab": valid_vocab,
+    }
+    options = {
+        "loss_dtype": loss_dtype,
+        "ignore_index": ignore_index,
+        "label_smoothing": label_smoothing,
+        "reduction": reduction,
+    }
+    return _loss(hidden_states, head, labels, vocab_size, transforms, options)
+
+
+def _loss(
+    hidden_states: Tensor,
+    head: nn.Linear | Projection,
+    labels: Tensor,
+    vocab_size: int | None,
+    transforms: dict[str, Any],
+    options: dict[str, Any],
+    num_items: Any = None,
+) -> Tensor:
+    """The loss, fused if the kernel takes all of it; a sum is divided by `num_items` as the original does that."""
+    bias = transforms["vocab_bias"]
+    if isinstance(bias, Tensor) and isinstance(hidden_states, Tensor):
+        transforms["vocab_bias"] = bias.to(hidden_states.device)
+    finding = not_taken(hidden_states, head, labels, vocab_size, transforms, options)
+    finding = finding or _number_of_labels(hidden_states, labels)
+    if finding is not None:
+        _settle(finding)
+        loss = _unfused(hidden_states, head, labels, vocab_size, transforms, options)
+    elif num_items is not None and divides(num_items):
+        return _fused(hidden_states, head, labels, transforms, options | {"reduction": "mean", "num_items": num_items})
+    else:
+        loss = _fused(hidden_states, head, labels, transforms, options)
+    if num_items is None:
+        return loss
+    return loss / (num_items.to(loss.device) if isinstance(num_items, Tensor) else num_items)
+
+
+def _fused(
+    hidden_states: Tensor,
+    head: nn.Linear | Projection,
+    labels: Tensor,
+    transforms: dict[str, Any],
+    options: dict[str, Any],
+) -> Tensor:
+    rows = hidden_states.unsqueeze(0).flatten(0, -2)
+    targets = labels.flatten().to(rows.device)
+    if torch.compiler.is_compiling():
+        # How many rows a mask chose is known when the graph runs: there it is a RuntimeError.
+        torch._check(len(rows) == len(targets), lambda: "Expected as many labels as rows of the input.")
+        loss = linear_cross_entropy(rows, head.weight, targets, bias=head.bias, **transforms, **options)
+    else:
+        try:
+            loss = linear_cross_entropy(rows, head.weight, targets, bias=head.bias, **transforms, **options)
+        except _ENOUGH:
+            raise
+        except Exception as error:
+            calls.settle(FAILED, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            raise
+    calls.settle(calls.FUSED)
+    return loss
+
+
+def _unfused(
+    hidden_states: Tensor,
+    head: nn.Linear | Projection,
+    labels: Tensor,
+    vocab_size: int | None,
+    transforms: dict[str, Any],
+    options: dict[str, Any],
+) -> Tensor:
+    """What the original statements compute."""
+    logits = vocabulary_logits(hidden_states, head.weight, bias=head.bias, **transforms)
+    if options["loss_dtype"] is not None:
+        logits = logits.to(options["loss_dtype"])
+    logits = logits.reshape(-1, logits.shape[-1] if vocab_size is None else vocab_size)
+    are_probabilities = labels.dim() > 1 and labels.is_floating_point() and labels.numel() == logits.numel()
+    return F.cross_entropy(
+        logits,
+        (labels.reshape(logits.shape) if are_probabilities else labels.flatten()).to(logits.device),
+        ignore_index=options["ignore_index"],
+        label_smoothing=options["label_smoothing"],
+        reduction=options["reduction"],
     )
 
 
-def _aligned_rows(
-    hidden_states: Tensor, head: nn.Linear | Projection, labels: Tensor, vocab_size: int | None, valid_vocab: int | None
-) -> tuple[Tensor, Tensor]:
-    """Hidden states `(N, H)` and labels `(N,)` on one device; raises what the original's view and loss raise."""
-    hidden_states = hidden_states.flatten(0, -2)
-    labels = labels.flatten().to(hidden_states.device)
-    rows, columns = len(hidden_states), valid_vocab or len(head.weight)
-    if vocab_size is not None and vocab_size != columns:
-        if (rows * columns) % vocab_size:
-            raise RuntimeError(f"shape '[-1, {vocab_size}]' is invalid for input of size {rows * columns}")
-        raise ValueError(f"vocab_size: expected the {columns} columns of the logits, got {vocab_size}")
-    if torch.compiler.is_compiling():
-        # How many rows a mask chose is known when the graph runs: there it is a RuntimeError.
-        torch._check(rows == len(labels), lambda: "Expected as many labels as rows of the input.")
-    elif rows != len(labels):
-        raise ValueError(f"Expected input batch_size ({rows}) to match target batch_size ({len(labels)}).")
-    return hidden_states, labels
+def _number_of_labels(hidden_states: Tensor, labels: Tensor) -> Finding | None:
+    if torch.compiler.is_compiling() or hidden_states.shape[:-1].numel() == labels.numel():
+        return None
+    return Finding(LABELS, "labels", labels)
+
+
+def _settle(finding: Finding) -> None:
+    calls.settle(finding.code, "" if torch.compiler.is_compiling() else described(finding))

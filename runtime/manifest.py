@@ -13,16 +13,15 @@ import importlib.metadata
 import json
 import sys
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType
 from typing import Any
 
 from fusegen.contract.package import SHIPPED_TREE
 from fusegen.kernels import INTERFACE_VERSION
-from fusegen.runtime.original_class import mirrors
+from fusegen.runtime.generated_text import generated_function, text_of
 from fusegen.runtime.outcomes import GIVEN, SHIPPED
 
 SCHEMA_VERSION = 1
@@ -52,22 +51,23 @@ class PatchedMethod:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedTree:
-    """An importable package of generated modules (`package`), and the package that it patches (`source`)."""
+    """An importable package of generated modules (`package`), and the package that it patches (`source`).
+
+    `asked` is what `read_tree` was given.
+    """
 
     package: str
     source: str
     version: str | None
     methods: tuple[PatchedMethod, ...]
     tier: str
+    asked: str | Path | None = None
 
-    def generated_module(self, method: PatchedMethod, original: ModuleType) -> ModuleType:
-        """The generated module that holds `method`; imported anew where names of the original are others by now."""
+    def function(self, method: PatchedMethod) -> FunctionType:
+        """The generated function of a method. Raises what is wrong with its text."""
         name = f"{self.package}.{method.module}"
-        generated = import_module(name)
-        if mirrors(generated, original):
-            return generated
-        sys.modules.pop(name, None)
-        return import_module(name)
+        text, file = text_of(name)
+        return generated_function(text, file, name, method.source_module, method.class_name, method.method)
 
 
 def read_tree(generated: str | Path | None = None) -> GeneratedTree:
@@ -98,6 +98,7 @@ def read_tree(generated: str | Path | None = None) -> GeneratedTree:
         version=source.get("version"),
         methods=tuple(_method(entry, source["package"]) for entry in manifest["classes"]),
         tier=GIVEN if generated else SHIPPED,
+        asked=generated,
     )
 
 
@@ -111,7 +112,7 @@ def installed_hashes(tree: GeneratedTree) -> dict[str, str | None]:
 def _assert_usable(folder: Path, manifest: dict[str, Any]) -> None:
     layout = manifest.get("layout", "class")
     if layout != "class":
-        raise ValueError(f"{folder}: --layout {layout} is not for installing. Run `fusegen emit` with --layout class.")
+        raise ValueError(f"{folder}: --layout {layout} is not for installing. Run `fusegen emit --force` with --layout class.")
     interface = manifest.get("tool", {}).get("kernel_interface", INTERFACE_VERSION)
     if interface != INTERFACE_VERSION:
         raise ValueError(

@@ -1,49 +1,31 @@
-"""What names mean in a generated method, which runs as a method of the original class: what they mean there.
+"""Generated classes that are used as they are: their methods are those that `install` would put on the original.
 
 @stands_for_original
 class LlamaForCausalLM(_source.LlamaForCausalLM):
-    def forward(self, ...):
-        super().forward(...)           # as if it stood in _source.LlamaForCausalLM
+    def forward(self, ...):            # by the names, defaults and decorators of _source.LlamaForCausalLM.forward,
+        super().forward(...)           # and as if it stood there
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import CellType, FunctionType, ModuleType
-from typing import Any
+from types import FunctionType
+
+from fusegen.runtime.generated_text import generated_function, text_of
+from fusegen.runtime.stand_in import in_place_of
+from fusegen.runtime.swaps import swaps
 
 
 def stands_for_original(cls: type) -> type:
-    """`cls` itself, with its methods (under their decorators as well) bound to its base as the class around them."""
-    (original,) = cls.__bases__
-    for cell in _class_cells(list(vars(cls).values())):
-        cell.cell_contents = original
+    """`cls` itself, a generated class, whose methods run as methods of its base. Its module needs a source.
+
+    Raises:
+        CannotStandIn: one of them cannot; says why.
+    """
+    (base,) = cls.__bases__
+    text, file = text_of(cls.__module__)
+    for name, function in list(vars(cls).items()):
+        original = swaps.original(base, name)
+        if isinstance(function, FunctionType) and isinstance(original, FunctionType):
+            made = generated_function(text, file, cls.__module__, base.__module__, cls.__name__, name)
+            setattr(cls, name, in_place_of(original, base, made))
     return cls
-
-
-def mirrors(generated: ModuleType, original: ModuleType) -> bool:
-    """Whether the names of a generated module mean what they mean in the original by now, after reloads and patches."""
-    own = vars(generated)
-    shared = [name for name in vars(original) if name in own and not name.startswith("__")]
-    return all(_means(own[name], vars(original)[name], generated) for name in shared)
-
-
-def _means(ours: Any, theirs: Any, generated: ModuleType) -> bool:
-    module = getattr(ours, "__module__", None) or ""
-    if isinstance(ours, type) and module == generated.__name__:
-        return ours.__bases__[0] is theirs
-    return ours is theirs or module.startswith("fusegen.")
-
-
-def _class_cells(found: list[Any]) -> Iterator[CellType]:
-    """The cells named `__class__` of functions, and of the functions that those close over."""
-    seen: set[int] = set()
-    while found:
-        function = found.pop()
-        if isinstance(function, FunctionType) and id(function) not in seen:
-            seen.add(id(function))
-            for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-                if name == "__class__":
-                    yield cell
-                else:
-                    found.append(cell.cell_contents)

@@ -70,6 +70,7 @@ class InstallReport:
         counts = (
             f"{len(self.tiers)} installed{f' ({tiers})' if tiers else ''}, "
             f"{len(self.pending)} pending import, {len(self.refused)} refused"
+            f"{f', {len(self.unmatched)} not fused' if self.unmatched else ''}"
         )
         return "\n".join([counts, *_by_code((*self.refused, *self.unmatched))])
 

@@ -37,6 +37,7 @@ class Installer:
         self._lock = threading.Lock()
         self._bodies: Bodies | None = None
         self._outcomes: dict[str, str | Refused | None] = {}
+        self._told: set[Refused] = set()
         self._watcher = ImportWatcher(self._imported)
 
     @property
@@ -76,9 +77,15 @@ class Installer:
             swaps.restore()
 
     def report(self) -> InstallReport:
-        """How things stand now."""
+        """How things stand now. Instances that run something else are among what is refused, and logged once."""
         with self._lock:
-            return _report(self._outcomes)
+            outcomes = dict(self._outcomes)
+        hidden = swaps.hidden()
+        for each in hidden:
+            if each not in self._told:
+                self._told.add(each)
+                logger.warning("%s runs unfused: %s %s", each.name, each.code, each.reason)
+        return _report(outcomes, hidden)
 
     def _imported(self, module: ModuleType) -> None:
         bodies = self._bodies
@@ -152,11 +159,11 @@ def _is_model(name: str, package: str) -> bool:
     return name.startswith(f"{package}.models.") and name.rpartition(".")[2].startswith("modeling_")
 
 
-def _report(outcomes: dict[str, str | Refused | None]) -> InstallReport:
+def _report(outcomes: dict[str, str | Refused | None], hidden: list[Refused]) -> InstallReport:
     return InstallReport(
         tiers={name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)},
         pending=tuple(name for name, outcome in outcomes.items() if outcome is None),
-        refused=tuple(outcome for outcome in outcomes.values() if isinstance(outcome, Refused)),
+        refused=(*(outcome for outcome in outcomes.values() if isinstance(outcome, Refused)), *hidden),
     )
 
 

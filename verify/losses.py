@@ -1,4 +1,4 @@
-"""The losses that a generated module calls: watched, to prove that they ran, and edited, to prove that it shows."""
+"""The losses that a generated forward calls: watched, to prove that they ran, and edited, to prove that it shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import CellType
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ Loss = Callable[..., Any]
 Edit = Callable[[Arguments], None]
 
 
-def losses_of(module: ModuleType) -> dict[str, Loss]:
-    """The losses of the runtime that a generated module has imported, by their names in it."""
-    return {name: each for name, each in vars(module).items() if getattr(each, "__module__", None) == LOSSES}
+def losses_of(forward: Loss) -> list[CellType]:
+    """The cells in which an installed forward holds the losses of the runtime."""
+    cells = getattr(forward, "__closure__", None) or ()
+    return [cell for cell in cells if getattr(cell.cell_contents, "__module__", None) == LOSSES]
 
 
 def edited(function: Loss, edit: Edit) -> Loss:
@@ -40,25 +41,25 @@ def _by_name(function: Loss, arguments: tuple[Any, ...], keywords: Arguments) ->
     return dict(zip(inspect.signature(function).parameters, arguments, strict=False)) | keywords
 
 
-def watch(module: ModuleType) -> list[frozenset[str]]:
-    """The list to which each call of a loss of `module` adds the names of its arguments that are not the defaults."""
+def watch(forward: Loss) -> list[frozenset[str]]:
+    """The list to which each call of a loss in `forward` adds the names of its arguments that are not the defaults."""
     calls: list[frozenset[str]] = []
-    for name, function in losses_of(module).items():
-        setattr(module, name, _watched(function, calls))
+    for cell in losses_of(forward):
+        cell.cell_contents = _watched(cell.cell_contents, calls)
     return calls
 
 
 @contextmanager
-def editing(module: ModuleType, edit: Edit) -> Iterator[None]:
-    """A block in which every loss of `module` gets edited arguments."""
-    before = losses_of(module)
+def editing(forward: Loss, edit: Edit) -> Iterator[None]:
+    """A block in which every loss of `forward` gets edited arguments."""
+    before = [(cell, cell.cell_contents) for cell in losses_of(forward)]
     try:
-        for name, function in before.items():
-            setattr(module, name, edited(function, edit))
+        for cell, function in before:
+            cell.cell_contents = edited(function, edit)
         yield
     finally:
-        for name, function in before.items():
-            setattr(module, name, function)
+        for cell, function in before:
+            cell.cell_contents = function
 
 
 def _watched(function: Loss, calls: list[frozenset[str]]) -> Loss:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -32,10 +32,10 @@ class Mutation:
     classes: tuple[str, ...]
     edit: Edit
 
-    def __call__(self, module: ModuleType) -> None:
-        """Breaks a generated module."""
-        for name, function in losses_of(module).items():
-            setattr(module, name, edited(function, self.edit))
+    def __call__(self, owner: Any) -> None:
+        """Breaks the forward that was installed on a class."""
+        for cell in losses_of(inspect.unwrap(owner.forward)):
+            cell.cell_contents = edited(cell.cell_contents, self.edit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class DroppedAuxiliaryLoss:
     name: str = "aux loss dropped"
     classes: tuple[str, ...] = ("MixtralForCausalLM",)
 
-    def __call__(self, module: ModuleType) -> None:
-        """Breaks a generated module."""
-        vars(module)["load_balancing_loss_func"] = lambda *arguments, **keywords: torch.zeros(())
+    def __call__(self, owner: Any) -> None:
+        """Breaks the module of a class, whose original has run by now."""
+        vars(sys.modules[owner.__module__])["load_balancing_loss_func"] = lambda *arguments, **keywords: torch.zeros(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,9 @@ class MediaMutation:
     classes: tuple[str, ...]
     wrap: Callable[[Forward], Forward]
 
-    def __call__(self, module: ModuleType) -> None:
-        """Breaks the forward that a generated module has given to its class."""
-        for each in list(vars(module).values()):
-            if inspect.isclass(each) and each.__module__ == module.__name__ and each.__name__ in self.classes:
-                owner: Any = each.__bases__[0]
-                owner.forward = self.wrap(owner.forward)
+    def __call__(self, owner: Any) -> None:
+        """Breaks the forward that was installed on a class."""
+        owner.forward = self.wrap(owner.forward)
 
 
 def _without(name: str) -> Edit:

@@ -21,12 +21,12 @@ def stale_modules(generated: Path) -> dict[str, str]:
     except ValueError as error:
         raise TargetError(str(error)) from error
     hashes, installed = installed_hashes(tree), installed_version(tree.source)
-    again = f"run 'fusegen emit --out {generated}'"
+    again, anew = (f"run 'fusegen emit {force}--out {generated}'" for force in ("", "--force "))
 
     def reason(method: PatchedMethod) -> str:
         if tree.version != installed:
             where = f", or install {tree.source} {tree.version}" if tree.version else ""
-            return f"written from {tree.version or 'an unknown version'}, {installed} is installed: {again}{where}"
+            return f"written from {tree.version or 'an unknown version'}, {installed} is installed: {anew}{where}"
         if hashes[method.file] is None:
             return f"{method.file} is not installed: {again}"
         return f"written from another text of {method.file} than the installed one: {again}"

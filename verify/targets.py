@@ -67,7 +67,7 @@ def read_manifest(generated: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise TargetError(f"{generated} has no {MANIFEST}. Write it with 'fusegen emit --out {generated}'.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _broken(place, error) from error
     return manifest
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ from fusegen.verify.targets import Target, module_path
 from fusegen.verify.tiny_inputs import Batch
 from fusegen.verify.tiny_models import TinyModel, tiny_model
 
-Breakage = Callable[[ModuleType], None]
+Breakage = Callable[[type], None]
 
 _NO_KNOB_OFF = "no knob of the chain can be off"
 
@@ -152,7 +151,7 @@ def _coarse(task: Task) -> tuple[Case, ...]:
 def _notices(case: Case, original: _Original | _NotRun, tiny: TinyModel, omission: Omission, task: Task) -> bool:
     if isinstance(original, _NotRun) or isinstance(original.answer, Raised):
         return False
-    with editing(_generated_module(task), omission.edit):
+    with editing(_installed(task.target), omission.edit):
         patched = run(case, tiny.model, original.inputs)
     return compare(case, original.answer, patched, original.reference, fused=True).outcome == DIFFERENT
 
@@ -175,9 +174,8 @@ def _trouble(case: Case, first: _Original | _NotRun, plain: TinyModel | Raised, 
 
 
 def _is_original(target: Target) -> bool:
-    """Whether the method comes from its own module: `functools.wraps` can copy a name, but not the globals."""
-    owner = getattr(import_module(target.source_module), target.class_name)
-    return inspect.unwrap(vars(owner)[target.method]).__globals__["__name__"] == target.source_module
+    """Whether the method comes from its own file: `functools.wraps` can copy a name, but not the code."""
+    return _installed(target).__code__.co_filename == import_module(target.source_module).__file__
 
 
 def _be_quiet() -> None:
@@ -243,17 +241,19 @@ def _why_not_installed(report: InstallReport, task: Task) -> str:
 
 
 def _watched_losses(task: Task) -> list[frozenset[str]]:
-    """The list to which each call of a loss in the class's generated module is added from now on."""
-    module = _generated_module(task)
+    """The list to which each call of a loss in the class's generated forward is added from now on."""
     if task.breakage is not None:
-        task.breakage(module)
-    return watch(module)
+        task.breakage(_owner(task.target))
+    return watch(_installed(task.target))
 
 
-def _generated_module(task: Task) -> ModuleType:
-    from fusegen.runtime.manifest import read_tree
+def _installed(target: Target) -> Callable[..., Any]:
+    """The generated forward, without what it is under."""
+    return inspect.unwrap(vars(_owner(target))[target.method])
 
-    return import_module(f"{read_tree(task.generated).package}.{task.target.module}")
+
+def _owner(target: Target) -> Any:
+    return getattr(import_module(target.source_module), target.class_name)
 
 
 def _check(
@@ -284,7 +284,7 @@ def _left_logits_out(original: Ran | Raised, patched: Ran | Raised) -> bool:
 
 
 def _coverage(target: Target) -> dict[str, int]:
-    return coverage().get(".".join(target.built), {})
+    return coverage().get(f"{target.source_module}.{target.class_name}", {})
 
 
 def _why_not_fused(codes: list[str]) -> str:

@@ -12,15 +12,16 @@ from typing import Any
 from fusegen.codegen.alignment import alignment
 from fusegen.codegen.bindings import CallRecord, Trace
 from fusegen.codegen.chain import Chain, peel
+from fusegen.codegen.choosing import NO_LOSS
 from fusegen.codegen.delegation import delegation
 from fusegen.codegen.describe import vocabulary_loss
 from fusegen.codegen.findings import Analysis, Found
 from fusegen.codegen.guard import Guard, guard
 from fusegen.codegen.index import FunctionBlock
-from fusegen.codegen.labels import are_labels
+from fusegen.codegen.labels import are_labels, may_be_labels
 from fusegen.codegen.logit_ops.step import Refusal, Step
 from fusegen.codegen.loss_result import taken_apart
-from fusegen.codegen.losses import LossReader, OtherLoss
+from fusegen.codegen.losses import LossReader, OtherLoss, names_a_loss
 from fusegen.codegen.members import Scope
 from fusegen.codegen.reading import Reading
 from fusegen.codegen.reasons import REASONS
@@ -47,7 +48,7 @@ from fusegen.codegen.values import (
 )
 from fusegen.codegen.vocabulary import (
     CLASSIFIER,
-    LANGUAGE_MODEL,
+    is_language_model,
     is_over_vocabulary,
     other_vocabulary,
     own_width,
@@ -83,9 +84,27 @@ def conclude(analysis: Analysis, file: str) -> Site | Aside | None:
     hidden = _hidden_loss(analysis)
     if hidden is not None:
         return _verdict(analysis, (hidden,), file)
-    if block.name == "forward" and "labels" in block.text:
-        return Aside(name, block.line, "labels are mentioned, and no loss is computed or handed on here")
+    if block.name == "forward" and ("labels" in block.text or _losses_by_name(walked)):
+        return Aside(name, block.line, _no_loss(walked))
     return None
+
+
+def _no_loss(walked: Trace) -> str:
+    """Why a function that mentions labels is no site: what is said must hold for every loss that there may be."""
+    named = _losses_by_name(walked)
+    if named:
+        return f"`{describe(named[0].func)}` is not shown to be a cross-entropy over a vocabulary"
+    if any(isinstance(record.call.func, Attr) and _is_super(record.call.func.base) for record in walked.calls):
+        return "labels are mentioned, and what `super()` does with them is not read here"
+    return NO_LOSS
+
+
+def _losses_by_name(walked: Trace) -> list[Call]:
+    return [record.call for record in walked.calls if names_a_loss(record.call.func)]
+
+
+def _is_super(value: Value) -> bool:
+    return isinstance(value, Call) and value.func == Global("super")
 
 
 # -- which losses ----------------------------------------------------------------------------------------------
@@ -119,6 +138,8 @@ def _losses(
         elif _may_be_a_loss(record.call, reading):
             detail = f"`{describe(record.call.func)}` gets logits and labels"
             unknown.append((record, Refusal("FG302", record.call.node, detail)))
+        elif _by_hand(record.call, reading):
+            unknown.append((record, Refusal("FG302", record.call.node, "a cross-entropy that is written by hand")))
     if not (found or others or refusals):
         return found, others, unknown
     doubtful = [each for each in found if _is_doubtful(each, reading)]
@@ -134,8 +155,7 @@ def _losses(
 
 def _hidden_loss(analysis: Analysis) -> tuple[CallRecord, Refusal] | None:
     """A loss of a language model that stands where the walk does not go: a nested function, a lambda, a `match`."""
-    owner = analysis.reading.owner or ""
-    if not LANGUAGE_MODEL.search(owner) or CLASSIFIER.search(owner):
+    if not is_language_model(analysis.reading) and (analysis.block.owner or "vocab" not in analysis.block.text):
         return None
     walked = {id(record.call.node) for record in analysis.walked.calls}
     for outer in ast.walk(analysis.block.node):
@@ -166,19 +186,42 @@ def _may_stand_here(function: Value) -> bool:
 
 def _may_be_a_loss(call: Call, reading: Reading) -> bool:
     """Whether something unknown gets what a head of a language model computes, and labels."""
-    owner = reading.owner or ""
     match call.func:
-        case Global(path) if path.startswith("torch.") or is_output_class(path):
+        case Global(path) | Call(Global(path)) if path.startswith("torch.") or is_output_class(path):
             return False
-    arguments = (*call.args, *(value for _, value in call.keywords))
-    if (
-        not any(map(are_labels, arguments))
-        or not LANGUAGE_MODEL.search(owner)
-        or CLASSIFIER.search(owner)
-        or reading.walk_inside(call) is not None
-    ):
+    if CLASSIFIER.search(reading.owner or ""):
         return False
-    return any(is_over_vocabulary(peel(value, reading), reading) for value in arguments if reading.has_head(value))
+    arguments = (*call.args, *(value for _, value in call.keywords))
+    named = names_a_loss(call.func) or _is_alias(call.func, reading)
+    if not any(may_be_labels(value, short=named) or are_labels(value) for value in arguments):
+        return False
+    if not (named or is_language_model(reading)) or reading.walk_inside(call) is not None:
+        return False
+    return any(_is_of_a_vocabulary(value, reading, named) for value in arguments if reading.has_head(value))
+
+
+def _is_alias(function: Value, reading: Reading) -> bool:
+    """Whether a file calls a cross-entropy so: `xe` of `xe = F.cross_entropy`."""
+    return isinstance(function, Global) and function.path.lstrip(".") in reading.scope.loss_names
+
+
+def _by_hand(call: Call, reading: Reading) -> bool:
+    """Whether a call takes the entry of each label from what a head of a vocabulary computes."""
+    match call:
+        case Call(Attr(scores, "gather"), arguments) | Call(Global("torch.gather"), (scores, *arguments)):
+            labels = (*arguments, *(value for _, value in call.keywords))
+            return (
+                any(may_be_labels(value, short=True) for value in labels)
+                and reading.has_head(scores)
+                and is_language_model(reading)
+            )
+    return False
+
+
+def _is_of_a_vocabulary(value: Value, reading: Reading, named: bool) -> bool:
+    """Whether the columns of a value are a vocabulary, or may be, where a loss by its `named` gets it."""
+    chain = peel(value, reading)
+    return is_over_vocabulary(chain, reading) if isinstance(chain, Chain) else named and is_language_model(reading)
 
 
 def _is_doubtful(each: Found, reading: Reading) -> bool:

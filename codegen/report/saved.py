@@ -52,7 +52,7 @@ def load(path: Path) -> ScanReport:
         report = _report(document)
     except SavedReportError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise SavedReportError(
             f"{path} is no report of fusegen ({said}). Write one: fusegen scan --format json -o FILE"

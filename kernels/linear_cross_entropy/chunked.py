@@ -1,9 +1,9 @@
 """The `torch` backend: chunks of tokens in plain torch, on any device, in any floating dtype.
 
 One chunk's logits are computed once, turned into that chunk's losses, and then overwritten by their own
-gradient (the formula is in `problem.py`). Sums over chunks run in float32 or better, so `exact` changes
-nothing here. The budget holds for everything but the sum for a 16-bit head's gradient: where there are several
-chunks, it is as large as two such gradients.
+gradient (the formula is in `problem.py`). Products for a 16-bit head's gradient and their sum over chunks are float32
+and rounded once, as with full logits, so `exact` changes nothing here. The budget holds for everything but that sum:
+where there are several chunks, it is as large as two such gradients.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def fused_rows(
     weights = [None if each is None else chosen.of(each).to(row.dtype) for each in by_rows]
     backward = bool(row_weights)
     need = need if backward else Need()
-    parts = _slices(len(hidden), chunk_rows(columns, row.dtype, budget))
+    parts = slices(len(hidden), chunk_rows(columns, row.dtype, budget))
     totals = _Totals(hidden, weight, need, row, budget, rounded_once=len(parts) == 1)
     chunks: list[tuple[Tensor, ...]] = []
     for part in parts:
         x = (hidden[part] @ head.T).to(row.dtype)
         if offset is not None:
             x += offset
-        logits = _transformed(x, row, in_place=not need.scale)
+        logits = transformed(x, row, in_place=not need.scale)
         target = labels[part].unsqueeze(1)
         slope = None if row.softcap is None or not backward else 1 - (logits / row.softcap).square()
         # Kept apart: their sum has an error of the size of the largest logit's, which all probabilities would share.
@@ -67,12 +67,12 @@ def fused_rows(
         loss = _loss(logits, largest, log_sum, target, classes, row)
         logits -= log_sum
         logprob = logits.gather(1, target).squeeze(1)
-        entropy = _entropy(logits) if want.entropy or row_weights.entropy is not None else lse
+        entropy = row_entropy(logits) if want.entropy or row_weights.entropy is not None else lse
         top1 = logits.argmax(1) if want.top1 else target
         chunks.append((loss, lse, logprob, entropy, top1))
         if backward:
             of_part = [None if each is None else each[part] for each in weights]
-            gradient = _gradient(logits, slope, lse, entropy, target, classes, row, *of_part)
+            gradient = gradient_by_logits(logits, slope, lse, entropy, target, classes, row, *of_part)
             totals.add(part, gradient, x, head)
     loss, lse, logprob, entropy, top1 = (torch.cat(each) for each in zip(*chunks, strict=True))
     return Rows(
@@ -93,12 +93,12 @@ def chunk_rows(columns: int, dtype: torch.dtype, budget: int) -> int:
     return max(1, budget // (COPIES * dtype.itemsize * columns))
 
 
-def _slices(length: int, size: int) -> list[slice]:
+def slices(length: int, size: int) -> list[slice]:
     """Cuts of `length` into `size`; one empty cut where there is nothing."""
     return [slice(start, start + size) for start in range(0, max(length, 1), size)]
 
 
-def _transformed(x: Tensor, row: RowLoss, in_place: bool) -> Tensor:
+def transformed(x: Tensor, row: RowLoss, in_place: bool) -> Tensor:
     logits = x if in_place else x.clone()
     if isinstance(row.scale, Tensor) or row.scale != 1:
         logits *= row.scale
@@ -107,7 +107,7 @@ def _transformed(x: Tensor, row: RowLoss, in_place: bool) -> Tensor:
     return logits
 
 
-def _entropy(logprobs: Tensor) -> Tensor:
+def row_entropy(logprobs: Tensor) -> Tensor:
     return -(logprobs.exp() * logprobs.clamp(min=FLOOR)).sum(1)
 
 
@@ -128,7 +128,7 @@ def _loss(
     return loss.squeeze(1)
 
 
-def _gradient(
+def gradient_by_logits(
     logprobs: Tensor,
     slope: Tensor | None,
     lse: Tensor,
@@ -196,5 +196,13 @@ class _Totals:
         if self.weight is not None and self.weight.dtype == head.dtype:
             self.weight[:columns].addmm_(narrow.T, self.states[part])
         elif self.weight is not None:
-            for slab in _slices(columns, self.slab):
-                self.weight[:columns][slab] += narrow[:, slab].T @ self.states[part]
+            for slab in slices(columns, self.slab):
+                _add_product(self.weight[:columns][slab], narrow[:, slab].T, self.states[part])
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """`total += left @ right` in float32, of 16-bit operands."""
+    if left.is_cuda:
+        torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
+    else:
+        total.addmm_(left.float(), right.float())

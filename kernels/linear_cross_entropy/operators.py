@@ -11,16 +11,21 @@ wanted or needed is an empty tensor, since an operator has a fixed number of out
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fusegen.kernels import backends
+from fusegen.kernels.derivatives import loop_over_batch
 from fusegen.kernels.devices import on
+from fusegen.kernels.flops import count_flops
+from fusegen.kernels.linear_cross_entropy import tangent
 from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, Rows, RowWeights, Want
-from fusegen.kernels.linear_cross_entropy.rescale import times
+from fusegen.kernels.linear_cross_entropy.rescale import dot, times
 from fusegen.kernels.linear_cross_entropy.selection import Selection
+from fusegen.kernels.linear_cross_entropy.tangent import Tangents
 from fusegen.kernels.operator import Operator, Tensors
 
 IGNORED_TOP1 = -1
@@ -104,10 +109,14 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
 
     @staticmethod
     def save_context(ctx: Any, inputs: tuple[Any, ...], saved: Tensors) -> None:
-        ctx.need = inputs[-2]
+        hidden, weight, labels, _, scale, class_weight, _, num_items, *_ = inputs
+        ctx.dtype, ctx.need = inputs[-3], inputs[-2]
         # Otherwise autograd makes zeros as large as both gradients, for the outputs that only carry them here.
-        ctx.set_materialize_grads(False)
+        ctx.materializes_grads = False
         ctx.save_for_backward(*saved)
+        for_hidden, for_weight, for_bias, for_scale = ctx.need
+        ctx.watch(hidden if for_weight else None, weight if for_hidden else None, labels, class_weight, num_items)
+        ctx.watch(scale if for_hidden or for_weight or for_bias else None)
 
     @staticmethod
     def backward(ctx: Any, by_total: Tensor | None) -> Tensors:
@@ -116,9 +125,22 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
         *gradients, unit = ctx.saved_tensors
         factor = by_total / unit if unit.dim() == 0 else by_total
         hidden, weight, bias, scale = (
-            times(gradient, factor) if needed else None for gradient, needed in zip(gradients, ctx.need, strict=True)
+            times(gradient, factor, keep=ctx.keeps_saved) if needed else None
+            for gradient, needed in zip(gradients, ctx.need, strict=True)
         )
         return hidden, weight, None, bias, scale
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensors:
+        *gradients, unit = ctx.saved_tensors
+        along = [*tangents[:2], *tangents[3:5]] if tangents else [None] * 4
+        total = sum(dot(g, tangent) for g, tangent in zip(gradients, along, strict=True) if tangent is not None)
+        return ((total / unit if unit.dim() == 0 else total).to(ctx.dtype),)
+
+    @staticmethod
+    def flops(hidden: Any, weight: Any, *options: Any) -> int:
+        need = options[-2]
+        return _product_flops(hidden, weight) * (1 + need[0] + need[1])
 
 
 class TokenCrossEntropy(Operator, name="token_cross_entropy"):
@@ -171,8 +193,11 @@ class TokenCrossEntropy(Operator, name="token_cross_entropy"):
 
     @staticmethod
     def save_context(ctx: Any, inputs: tuple[Any, ...], saved: Tensors) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:6])
+        hidden, weight, labels, bias, scale, class_weight = inputs[:6]
+        ctx.materializes_grads = False
+        # The logits are computed again. What a head adds to them may change in between, since no stock loss keeps it.
+        bias = None if bias is None else bias.clone()
+        ctx.save_for_backward(hidden, weight, labels, bias, scale, class_weight)
         ctx.options = inputs[6:-1]
 
     @staticmethod
@@ -184,6 +209,15 @@ class TokenCrossEntropy(Operator, name="token_cross_entropy"):
         gradients = token_cross_entropy_backward(*by_rows, *ctx.saved_tensors, *ctx.options, need)
         hidden, weight, bias, scale = (g if needed else None for g, needed in zip(gradients, need, strict=True))
         return hidden, weight, None, bias, scale
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensors:
+        along = [*tangents[:2], *tangents[3:5]] if tangents else [None] * 4
+        return token_cross_entropy_jvp(*along, *ctx.saved_tensors, *ctx.options)
+
+    @staticmethod
+    def flops(hidden: Any, weight: Any, *options: Any) -> int:
+        return _product_flops(hidden, weight)
 
 
 @torch.library.custom_op("fusegen::token_cross_entropy_backward", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
@@ -229,6 +263,65 @@ def token_cross_entropy_backward(
 def _(by_loss: Any, by_logprob: Any, by_entropy: Any, *inputs: Any) -> tuple[Tensor, ...]:
     hidden, weight, _, bias, scale, *_, dtype, need = inputs
     return _fake_gradients(hidden, weight, bias, scale, need, dtype)
+
+
+@torch.library.custom_op("fusegen::token_cross_entropy_jvp", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
+def token_cross_entropy_jvp(
+    by_hidden: Tensor | None,
+    by_weight: Tensor | None,
+    by_bias: Tensor | None,
+    by_scale: Tensor | None,
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    class_weight: Tensor | None,
+    ignore_index: int,
+    factor: float,
+    softcap: float | None,
+    valid_vocab: int | None,
+    label_smoothing: float,
+    z_loss: float,
+    budget: int | None,
+    exact: bool,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The derivatives of the three results of `TokenCrossEntropy` along tangents of hidden, weight, bias and scale."""
+    chosen = Selection(hidden, labels, ignore_index, valid_vocab or len(weight))
+    row = _row_loss(scale, factor, softcap, valid_vocab, label_smoothing, z_loss, dtype)
+    if budget is None:
+        budget = backends.default_budget(weight.device, len(weight), weight.element_size())
+    tangents = Tangents(by_hidden, by_weight, by_bias, by_scale)
+    with torch.autocast(weight.device.type, enabled=False), on(weight.device):
+        found = tangent.along(tangents, chosen, weight, bias, row, class_weight, budget)
+    loss, logprob, entropy = (chosen.spread(each) for each in found)
+    return loss, logprob, entropy
+
+
+@token_cross_entropy_jvp.register_fake
+def _(by_hidden: Any, by_weight: Any, by_bias: Any, by_scale: Any, hidden: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    loss, logprob, entropy = (hidden.new_empty(hidden.shape[0], dtype=inputs[-1]) for _ in range(3))
+    return loss, logprob, entropy
+
+
+def _product_flops(hidden: Any, weight: Any) -> int:
+    """Of one product with the head, rows whose label is ignored included: the statements it replaces compute them."""
+    return 2 * hidden[0] * weight[0] * weight[1]
+
+
+def _backward_flops(*inputs: Any) -> int:
+    need = inputs[-1]
+    return _product_flops(inputs[3], inputs[4]) * (1 + need[0] + need[1])
+
+
+def _jvp_flops(by_hidden: Any, by_weight: Any, by_bias: Any, by_scale: Any, hidden: Any, weight: Any, *_: Any) -> int:
+    return _product_flops(hidden, weight) * (1 + (by_hidden is not None) + (by_weight is not None))
+
+
+for _helper, _flops in ((token_cross_entropy_backward, _backward_flops), (token_cross_entropy_jvp, _jvp_flops)):
+    _helper.register_vmap(partial(loop_over_batch, _helper))
+    count_flops(_helper._opoverload._opname, _flops)
 
 
 def _fused_rows(chosen: Selection, weight: Tensor, *, row: RowLoss, budget: int | None, **options: Any) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -39,3 +40,7 @@ class Linear(Operator, name="linear"):
             rows.T @ hidden.reshape(-1, hidden.shape[-1]) if for_weight else None,
             rows.sum(0) if for_bias else None,
         )
+
+    @staticmethod
+    def flops(hidden: Any, weight: Any, bias: Any) -> int:
+        return 2 * prod(hidden) * weight[0]

@@ -182,6 +182,16 @@ def test_a_wider_selection_replaces_a_narrower_one(fusegen: Run, tree: Path, wor
     assert (work / "generated/llama").is_dir()
 
 
+@pytest.mark.parametrize("narrower", [("--select", "soft_cap"), ("--ignore", "llama"), ("--model", "gemma")])
+def test_the_same_selection_replaces_as_before(fusegen: Run, tree: Path, work: Path, narrower: tuple[str, str]) -> None:
+    fusegen("emit", "--source", tree, *narrower)
+    gemma = tree / "models/gemma/modeling_gemma.py"
+    gemma.write_text(gemma.read_text().replace("torch.tanh(logits)", "self.mystery(logits)"))
+    result = fusegen("emit", "--source", tree, *narrower)
+    assert result.exit_code == 0, result.output
+    assert "dropped: 1 forward (gemma.GemmaForCausalLM)\n" in result.stdout
+
+
 def test_what_another_run_wrote_meanwhile_is_not_dropped(
     fusegen: Run, tree: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

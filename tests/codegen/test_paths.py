@@ -122,6 +122,14 @@ def test_a_link_elsewhere_in_an_sdist_does_not_matter(tree: Path, tmp_path: Path
     assert open_source(str(sdist(tmp_path, [(link, b""), *inside]))).paths() == open_source(str(tree)).paths()
 
 
+def test_a_header_that_unpacks_to_too_much_is_refused(tree: Path, tmp_path: Path) -> None:
+    """Comments of any length stand before a member, which tarfile reads whole: 64 MB of them are 64 kB here."""
+    llama = tarfile.TarInfo(f"{MODELS}/llama/modeling_llama.py")
+    llama.pax_headers = {"comment": "0" * (64 * 2**20)}
+    with pytest.raises(SourceError, match="a header in it is longer than a source file may be"):
+        open_source(str(sdist(tmp_path, [(llama, b""), *members(tree).items()])))
+
+
 # -- the writer ------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +191,15 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(path: str, tmp_path: P
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text", ['{"files": {}, "classes": ["a"]}', '{"files": {}, "classes": {"a": 1}}', "[" * 100_000]
+)
+def test_a_manifest_of_another_shape_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(WriteError, match="not a manifest of fusegen"):
+        read_manifest(tmp_path)
+
+
 @pytest.mark.parametrize("out", ["/", "loop"])
 def test_a_folder_that_is_none_is_refused(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -206,6 +223,14 @@ def test_a_name_that_is_not_utf8_is_a_failure_with_its_bytes(tree: Path) -> None
         (f"models/b\\xffd/{name}", "cannot be read: its name is not UTF-8")
         for name in ("modeling_b\\xffd.py", "modeling_bad.py")
     ]
+
+
+def test_a_member_whose_name_is_not_utf8_is_a_failure_with_its_bytes(tree: Path, tmp_path: Path) -> None:
+    name = f"{MODELS}/llama/modeling_\udcff.py"
+    contents = [*members(tree).items(), (name, members(tree)[f"{MODELS}/llama/modeling_llama.py"])]
+    report = scan(open_source(str(sdist(tmp_path, contents))), jobs=1)
+    assert [failure.file for failure in report.failures] == ["models/llama/modeling_\\xff.py"]
+    assert report.count("match") == 2
 
 
 @pytest.mark.parametrize("model", ["my-model", "class", "1st", "a b", "a\nb", "a\\b", "x.y"])

@@ -236,10 +236,10 @@ def test_zero_argument_super_and_the_class_cell_are_planned_for() -> None:
     for text in ("super().forward(input_ids)[0]", "__class__.compute(input_ids)[0]"):
         result, function = planned(PLAIN.replace("self.model(input_ids)[0]", text))
         assert isinstance(result, Plan)
-        assert result.needs_class
+        assert result.needs_original
         assert function.count(text) == 1
     assert isinstance(plain, Plan)
-    assert not plain.needs_class
+    assert not plain.needs_original
 
 
 def test_a_name_taken_from_the_logits_is_never_silently_none() -> None:

@@ -11,7 +11,7 @@ pytest.importorskip("transformers", reason="needs transformers (the extra `runti
 @pytest.fixture(autouse=True)
 def _nothing_installed(monkeypatch: pytest.MonkeyPatch):
     from fusegen.runtime import uninstall
-    from fusegen.runtime.guards import reset_coverage
+    from fusegen.runtime.calls import reset_coverage
 
     monkeypatch.delenv("FUSEGEN_FUSE", raising=False)
     uninstall()

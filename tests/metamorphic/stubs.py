@@ -33,8 +33,9 @@ from transformers.loss import loss_utils
 
 from fusegen import coverage
 from fusegen.codegen.one_module import ModuleEmission, emit_module
-from fusegen.runtime import guards, in_memory
+from fusegen.runtime import calls, in_memory
 from fusegen.runtime import outcomes as made_of
+from fusegen.runtime.generated_text import generated_function
 from fusegen.runtime.swaps import swaps
 
 PACKAGE = "stub_world"
@@ -380,13 +381,15 @@ def fused_methods(world: World, generated: ModuleEmission) -> dict[str, dict[str
     """The generated methods that `install` would put in place, by class and name."""
     if generated.text is None:
         return {}
-    made = in_memory._loaded(world.name, generated.text)
     found: dict[str, dict[str, FunctionType]] = {}
+    file = in_memory._shown(world.name, generated.text)
     for site in generated.sites:
-        function = vars(getattr(made, site.class_name))[site.method]
-        body = made_of.Body(world.name, site.class_name, site.method, function, made_of.IN_MEMORY)
-        if not isinstance(swaps.planned(getattr(world.module, site.class_name), body), made_of.Refused):
-            found.setdefault(site.class_name, {})[site.method] = function
+        owner = getattr(world.module, site.class_name)
+        made = generated_function(generated.text, file, "generated", world.name, site.class_name, site.method)
+        body = made_of.Body(world.name, site.class_name, site.method, made, made_of.IN_MEMORY)
+        planned = swaps.planned(owner, body)
+        if not isinstance(planned, made_of.Refused):
+            found.setdefault(site.class_name, {})[site.method] = planned.function
     return found
 
 
@@ -453,7 +456,7 @@ def _arguments(function: Any, setting: Setting) -> dict[str, Any]:
 def run(world: World, owner: str, methods: dict[str, FunctionType] | None, setting: Setting) -> Ran:
     """One training step of a class of the world, with `methods` in place of its own."""
     found = Ran()
-    guards.reset_coverage()
+    calls.reset_coverage()
     random.seed(setting.seed)
     torch.default_generator.manual_seed(setting.seed)
     try:
@@ -489,7 +492,7 @@ def run(world: World, owner: str, methods: dict[str, FunctionType] | None, setti
         torch.set_autocast_enabled("cpu", False)
         _clear_hooks()
     counts = list(coverage().values())
-    found.fused = sum(each.get(guards.FUSED, 0) for each in counts)
+    found.fused = sum(each.get(calls.FUSED, 0) for each in counts)
     found.outcomes = tuple(sorted({name for each in counts for name in each}))
     return found
 

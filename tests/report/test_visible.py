@@ -136,6 +136,10 @@ def test_what_controls_is_spelled(text: str, shown: str) -> None:
     assert json.loads(json_text(json.dumps(text, ensure_ascii=False))) == text
 
 
+def test_a_byte_of_a_file_name_is_spelled() -> None:
+    assert visible(os.fsdecode(b"b\xffd")) == "b\\xffd"
+
+
 def test_lines_keep_their_ends() -> None:
     assert visible_lines("a\tb\n\x1bc\n") == "a\tb\n\\x1bc\n"
 

@@ -14,16 +14,12 @@ FUSED_FORWARD = dedent(
     """
     import transformers.models.llama.modeling_llama as _source
     from fusegen.runtime import causal_lm_loss, fusible
-    from transformers.models.llama.modeling_llama import (
-        CausalLMOutputWithPast, TransformersKwargs, Unpack, auto_docstring, can_return_tuple, slice_logits_to_keep
-    )
+    from transformers.models.llama.modeling_llama import CausalLMOutputWithPast, slice_logits_to_keep
 
 
     class LlamaForCausalLM(_source.LlamaForCausalLM):
-        @can_return_tuple
-        @auto_docstring
-        def forward(self, input_ids=None, labels=None, logits_to_keep=0,
-                    **kwargs: Unpack[TransformersKwargs]) -> CausalLMOutputWithPast:
+        def forward(self, input_ids=None, attention_mask=None, position_ids=None, cache=None, inputs_embeds=None,
+                    labels=None, use_cache=None, logits_to_keep=0, **kwargs):
             outputs = self.model(input_ids=input_ids, **kwargs)
             hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
             if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
@@ -120,7 +116,7 @@ def clean_runtime(monkeypatch):
     """Nothing installed, nothing counted, no policy but the default; before the test and after it."""
     pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
     from fusegen.runtime import uninstall
-    from fusegen.runtime.guards import reset_coverage
+    from fusegen.runtime.calls import reset_coverage
 
     monkeypatch.delenv("FUSEGEN_FUSE", raising=False)
     uninstall()
@@ -128,3 +124,14 @@ def clean_runtime(monkeypatch):
     yield
     uninstall()
     reset_coverage()
+
+
+@pytest.fixture
+def mesh():
+    """A mesh of this process alone."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
