@@ -15,7 +15,7 @@ PACKAGES := $(filter-out generated,$(patsubst %/__init__.py,%,$(wildcard */__ini
 TYPED := build/types
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types emit-check verify record verify-versions check bench corpus matrix clean
+.PHONY: help setup run test lint types emit-check verify record verify-versions metamorphic mutants check bench corpus matrix clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,12 @@ record: $(STAMP) ## every check of every forward; the verdicts go into generated
 
 verify-versions: $(STAMP) ## emit and verify for several releases (VERSIONS and the installed one), write docs/verified.md
 	$(BIN)/python benchmarks/verify_versions.py --checks $(CHECKS) --pip-args='$(PIP_ARGS)' $(VERSIONS)
+
+metamorphic: $(STAMP) ## 100,000 rewritten forwards, each as it is and as it is emitted; the figure goes into docs/reliability.md
+	$(BIN)/python benchmarks/metamorphic.py --count 100000 --record
+
+mutants: $(STAMP) ## one-line edits over codegen/ against the fast tests; the score goes into docs/reliability.md
+	$(BIN)/python benchmarks/mutants.py --count 300 --record
 
 check: test lint types emit-check ## everything that has to pass: test, lint, types and emit-check
 

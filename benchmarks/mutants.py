@@ -4,7 +4,7 @@
     python benchmarks/mutants.py --seed 1 --only 17 --count 200
 
 Nothing is written: each edit lives in a process of its own, which imports the edited module from memory. It is killed
-by the cases (what is found, what is emitted), by tests/codegen/test_plan.py and test_rows.py, or by a sample of rewrites.
+by the cases (what is found, what is emitted), by test_plan.py and test_rows.py, or by a sample of rewrites.
 """
 
 from __future__ import annotations
@@ -36,15 +36,47 @@ sys.path[:0] = [str(ROOT / "tests" / "metamorphic"), str(TESTS)]
 
 # What reads, matches and plans. What opens trees, writes files and makes reports has tests of its own, which are slow.
 _LEFT_OUT = {
-    "archives", "byte_code", "cache", "decoding", "diffs", "download", "emit", "generated", "git", "isolation", "layouts", "listing",
-    "manifest", "package", "pages", "paths", "pipeline", "one_module", "reasons", "records", "selection", "sources", "swap", "versions",
-    "whole_file", "writer", "describe",
-}  # fmt: skip
+    "archives",
+    "byte_code",
+    "cache",
+    "decoding",
+    "diffs",
+    "download",
+    "emit",
+    "generated",
+    "git",
+    "isolation",
+    "layouts",
+    "listing",
+    "manifest",
+    "package",
+    "pages",
+    "paths",
+    "pipeline",
+    "one_module",
+    "reasons",
+    "records",
+    "selection",
+    "sources",
+    "swap",
+    "versions",
+    "whole_file",
+    "writer",
+    "describe",
+}
 _SECONDS = 240
 _OTHER = {
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-}  # fmt: skip
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +95,11 @@ class Edit:
 
 def files() -> list[Path]:
     """The files that are edited."""
-    chosen = [*(ROOT / "codegen").glob("*.py"), *(ROOT / "codegen" / "fusions").glob("*.py"), *(ROOT / "codegen" / "logit_ops").glob("*.py")]
+    chosen = [
+        *(ROOT / "codegen").glob("*.py"),
+        *(ROOT / "codegen" / "fusions").glob("*.py"),
+        *(ROOT / "codegen" / "logit_ops").glob("*.py"),
+    ]
     return sorted(each for each in chosen if each.stem not in _LEFT_OUT and each.read_text().strip())
 
 
@@ -105,14 +141,18 @@ def _edited(node: ast.AST) -> Iterator[tuple[Any, str]]:
             yield node, str(value + 1)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             yield node, f"({ast.unparse(operand)})"
-        case ast.Set(elts=items) | ast.Tuple(elts=items, ctx=ast.Load()) | ast.List(elts=items, ctx=ast.Load()) if len(items) > 1:
+        case ast.Set(elts=items) | ast.Tuple(elts=items, ctx=ast.Load()) | ast.List(elts=items, ctx=ast.Load()) if (
+            len(items) > 1
+        ):
             for i in range(min(3, len(items))):
                 rest = items[:i] + items[i + 1 :]
                 kind = ast.Set(rest) if isinstance(node, ast.Set) else type(node)(rest, ast.Load())
                 yield node, f"({ast.unparse(kind)})" if isinstance(node, ast.Tuple) else ast.unparse(kind)
         case ast.Return(value=ast.expr() as value) if not (isinstance(value, ast.Constant) and value.value is None):
             yield node, "return None"
-            if isinstance(value, ast.BoolOp | ast.Compare) or (isinstance(value, ast.Call) and ast.unparse(value.func) in ("any", "all")):
+            if isinstance(value, ast.BoolOp | ast.Compare) or (
+                isinstance(value, ast.Call) and ast.unparse(value.func) in ("any", "all")
+            ):
                 yield node, "return True"
                 yield node, "return False"
         case ast.Expr(value=ast.Call()) | ast.AugAssign() | ast.Continue():
@@ -125,7 +165,9 @@ def _replaced(lines: list[bytes], old: Any, new: str) -> str | None:
     first, last = old.lineno - 1, old.end_lineno - 1
     head, tail = lines[first][: old.col_offset], lines[last][old.end_col_offset :]
     # What spans lines becomes one line; the lines after it keep their numbers.
-    text = b"\n".join([*lines[:first], head + new.encode() + tail, *[b""] * (last - first), *lines[last + 1 :]]).decode()
+    text = b"\n".join(
+        [*lines[:first], head + new.encode() + tail, *[b""] * (last - first), *lines[last + 1 :]]
+    ).decode()
     try:
         compile(text, "edited", "exec")
     except SyntaxError:
@@ -189,14 +231,26 @@ def _pytest() -> None:
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         found = pytest.main(
-            ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-k", "not every_keyword", str(TESTS / "test_plan.py"), str(TESTS / "test_rows.py")]
+            [
+                "-x",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:randomly",
+                "-k",
+                "not every_keyword",
+                str(TESTS / "test_plan.py"),
+                str(TESTS / "test_rows.py"),
+            ]
         )
     assert found == 0, "test_plan or test_rows"
 
 
 def _module(name: str) -> Any:
     spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -242,6 +296,7 @@ def main() -> int:
     parser.add_argument("--grep", default="", help="only edits whose line holds this")
     parser.add_argument("--rewrites", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--record", action="store_true", help="write the score into docs/reliability.md")
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     every = [edit for path in files() for edit in edits(path) if options.grep in str(edit)]
@@ -264,7 +319,13 @@ def main() -> int:
             print(f"survived {edit}", flush=True)
         elif options.only is not None:
             print(f"{number} killed by {killer}: {edit}")
-    print(f"{len(sample) - survivors} of {len(sample)} killed, {survivors} survived, {time.time() - start:.0f} s")
+    score = f"{len(sample) - survivors} of {len(sample)} edits killed, {survivors} survived"
+    print(f"{score}, {time.time() - start:.0f} s")
+    if options.record:
+        sys.path.insert(0, str(ROOT / "benchmarks"))
+        from metamorphic import record
+
+        record("edits", seed, f"{score} (of {len(every)})")
     return survivors > 0
 
 

@@ -1,4 +1,4 @@
-"""Every matched case runs: the original and the emitted function, on stub modules; loss, gradients and what is left behind.
+"""Every matched case runs: the original and the emitted function on stub modules; loss, gradients, side effects.
 
 Each runs with labels of which some are ignored and with labels that all count, and once more for other values
 that names of its config and its arguments may take, so that conditions take both of their sides.
@@ -70,7 +70,7 @@ def settings(case: str, first: Ran) -> Iterator[Setting]:
 
 
 def numbers(case: str, name: str) -> tuple[float | None, ...]:
-    """Other numbers for a name of the config; None and 0 only where no operation of the chain needs it to be a number."""
+    """Other numbers for a name of the config; None and 0 only where no operation needs it to be a number."""
     text = source(case)
     chain = next((line for line in text.splitlines() if line.startswith("# chain:")), "")
     asked = re.search(rf"{name}\b[^\n]* is not None|{name}\", None", text)

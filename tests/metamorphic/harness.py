@@ -18,8 +18,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
+import rewrite_change  # noqa: F401 - registers what changes it
+import rewrite_keep  # noqa: F401 - registers what keeps the meaning
 import torch
-from mutations import CHANGE, KEEP, Draft, Unfit, mutate
+from rewrite_draft import CHANGE, KEEP, Draft, Unfit, mutate
 from sources import GIVEN, Source, cases, installed, source
 from stubs import Ran, Setting, difference, emission, fused_methods, labels, load, run
 
@@ -85,9 +87,10 @@ def _base(found: Source) -> Base | str:
     text = ast.unparse(module)
     module = ast.parse(text)
     sites = [
-        each for each in read_file("models/bird/modeling_bird.py", text, DEFAULT_MAPPING).sites
+        each
+        for each in read_file("models/bird/modeling_bird.py", text, DEFAULT_MAPPING).sites
         if each.verdict == "match" and (found.owner is None or each.class_name == found.owner)
-    ]  # fmt: skip
+    ]
     if not sites:
         raise Unusable("it is no match where it is cut out")
     if found.chain is not None and tuple(step.op for step in sites[-1].losses[0].chain) != found.chain:
@@ -130,12 +133,20 @@ def draft(found: Base, rng: random.Random) -> Draft:
     result = last.targets[0] if isinstance(last, ast.Assign) else None
     outputs, body = _body(function)
     names = {
-        "head": loss.head.expression, "linear": loss.head.linear, "composite": "" if loss.head.linear == loss.head.expression else "yes",
-        "hidden": loss.head.hidden if loss.head.hidden.isidentifier() else "", "operands": operands,
-        "logits": target.id if isinstance(target, ast.Name) else "", "loss": result.id if isinstance(result, ast.Name) else "",
-        "labels": loss.label_source if loss.label_source in parameters else next((each for each in parameters if "label" in each), ""),
-        "loss_call": ast.unparse(call.func), "outputs": outputs, "body": body,
-    }  # fmt: skip
+        "head": loss.head.expression,
+        "linear": loss.head.linear,
+        "composite": "" if loss.head.linear == loss.head.expression else "yes",
+        "hidden": loss.head.hidden if loss.head.hidden.isidentifier() else "",
+        "operands": operands,
+        "logits": target.id if isinstance(target, ast.Name) else "",
+        "loss": result.id if isinstance(result, ast.Name) else "",
+        "labels": loss.label_source
+        if loss.label_source in parameters
+        else next((each for each in parameters if "label" in each), ""),
+        "loss_call": ast.unparse(call.func),
+        "outputs": outputs,
+        "body": body,
+    }
     return Draft(module, owner, function, head, last, names, rng)
 
 

@@ -74,7 +74,8 @@ def source(name: str) -> Source:
         return Source(name, (CASES / f"{name.removeprefix('case ')}.py").read_bytes().decode())
     entry = _installed()[name]
     spec = importlib.util.find_spec("transformers")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     text = (Path(spec.origin).parent / str(entry["file"])).read_text(encoding="utf-8")
     chain = tuple(step["op"] for step in entry["chain"])  # type: ignore[attr-defined]
     return Source(name, _cut(text, str(entry["class"])), str(entry["class"]), chain)
