@@ -34,11 +34,15 @@ class Sink:
 
 @dataclass(slots=True)
 class Trace:
-    """All that a function computes: its calls, its sinks, its attribute stores and its joined result."""
+    """All that a function computes: its calls, its sinks, its attribute stores and its joined result.
+
+    `loads` is what each name held where it was read, by the `id` of its node.
+    """
 
     calls: list[CallRecord] = field(default_factory=list)
     sinks: list[Sink] = field(default_factory=list)
     stores: list[tuple[Attr, Value, tuple[Value, ...]]] = field(default_factory=list)
+    loads: dict[int, Value] = field(default_factory=dict)
     result: Value | None = None
 
 
@@ -85,10 +89,10 @@ class Bindings:
 
     def mutate(self, old: Value, new: Value) -> None:
         """`old` was changed in place into `new`: no other name that may share its tensor keeps its value."""
+        self.sink("changed", old, new.node or ast.Pass())
         roots = self.roots(old)
         if not roots:
             return
-        self.sink("changed", old, new.node or ast.Pass())
         if isinstance(old, Attr):
             self.place(old, new)
         for name, value in list(self.env.items()):

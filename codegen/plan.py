@@ -123,7 +123,6 @@ class _Planner:
         self.losses = losses
         self.function = analysis.block.node
         self.line = losses[0].node.lineno
-        self.effects = Effects(analysis, losses)
         self.nested = nested_functions(self.function)
         self.conditions = [*shared, *(guard for loss in losses for guard in guards_of(loss.found, analysis.reading))]
 
@@ -158,6 +157,7 @@ class _Planner:
             return self.refusal("FG601", "the labels or the condition of the loss are bound again after the head")
         through, criteria = self._passed_over(head)
         guards, dead = self._guards([*head.guards, *criteria], place)
+        self.effects = Effects(self.analysis, self.losses, [*tests, *guards])
         flat = when.body != [place.block[place.stop]]
         branch = Branch(self.analysis, self.losses, logits, when.labels, [*returns, *dead], flat)
         for statement in [*between, *when.body]:
@@ -166,7 +166,8 @@ class _Planner:
             return branch.refusal
         before = [*head.before, *(f"{name} = {text}" for name, (_, text) in zip(others, head.others, strict=True))]
         lines = self._lines(branch, head, place, before, guards)
-        lines = self._disturbed([*between, *when.body]) or lines
+        if not isinstance(lines, PlanRefusal):
+            lines = self._disturbed([place.block[place.start], *between, *when.body]) or lines
         if isinstance(lines, PlanRefusal):
             return lines
         stock = next(line.call.stock for line in lines if isinstance(line, LossCall))
@@ -177,9 +178,9 @@ class _Planner:
         """Why a statement up to the last loss must not run before the head's product."""
         last = max(position for loss in self.losses if (position := holding(statements, loss.node)) is not None)
         for statement in statements[: last + 1]:
-            what = self.effects.disturbing(statement)
-            if what is not None:
-                return self.refusal("FG601", f"a statement between head and loss {what}", statement.lineno)
+            touch = self.effects.disturbing(statement)
+            if touch is not None:
+                return self.refusal("FG609", f"a statement between head and loss {touch.what}", touch.line)
         return None
 
     def _lines(
@@ -267,9 +268,10 @@ class _Planner:
 
     def _moves(self, head: HeadCall, branch: Branch) -> bool:
         """Whether the hidden states would be computed later than in the original, or more than once, and notice it."""
+        acts = any(calls_in(text) or stores_on_an_object(text) for text in branch.kept)
         if calls_in(head.hidden):
-            return len(self.losses) > 1 or bool(head.others) or any(map(calls_in, branch.kept))
-        return not head.hidden.isidentifier() and any(map(stores_on_an_object, branch.kept))
+            return len(self.losses) > 1 or bool(head.others) or acts
+        return not head.hidden.isidentifier() and acts
 
     def _stable(self) -> frozenset[str]:
         """Parameters that the function never binds again."""

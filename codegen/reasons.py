@@ -235,6 +235,16 @@ _ALL = (
         "a = self.a(h); b = self.b(h); loss_a = ...; loss_b = ...",
         "One head and its loss after the other.",
     ),
+    Reason(
+        "FG609",
+        "state-may-change",
+        "matched; not emitted yet: something may change between where the original and where the fused call reads it",
+        "The fused branch multiplies with the head where the original computes its loss. Whatever stands in between and "
+        "is not known to be harmless may change the head's weight, the hidden states, an operand, a criterion or a mode "
+        "of torch.",
+        "logits = self.lm_head(h) * self.scale; self.step(); loss = loss_fct(logits.view(-1, V), labels.view(-1))",
+        "The statement before the head or after the loss, or a function of the same file that can be followed.",
+    ),
 )
 
 REASONS = {reason.code: reason for reason in _ALL}

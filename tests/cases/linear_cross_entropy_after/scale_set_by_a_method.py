@@ -1,1 +1,1 @@
-# BirdForCausalLM: not emitted, FG601 at 27: a statement between head and loss calls `self.step`, which may change what the head reads
+# BirdForCausalLM: not emitted, FG609 at 27: a statement between head and loss calls `self.step`, which sets `self.scale` (line 21)
