@@ -10,12 +10,13 @@ import ast
 from dataclasses import dataclass
 
 from fusegen.codegen.chain import Chain
-from fusegen.codegen.composite import PROJECTION, HeadCall
+from fusegen.codegen.composite import HeadCall
 from fusegen.codegen.findings import Found
 from fusegen.codegen.logit_ops.step import Step
-from fusegen.codegen.operands import Unwritable, condition_text, python_text
+from fusegen.codegen.losses import READ_BY_STOCK_LOSSES
+from fusegen.codegen.operands import Point, Unwritable
 from fusegen.codegen.records import VocabularyLoss
-from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Value, render
+from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Value
 from fusegen.codegen.vocabulary import own_width
 
 STOCK_KEYWORDS = "stock_keywords"
@@ -98,18 +99,21 @@ def below_views(node: ast.expr) -> ast.expr:
     return node
 
 
-def loss_arguments(loss: VocabularyCall, head: HeadCall, hidden: str, stable: frozenset[str]) -> Arguments | str:
-    """The fused call of a loss on the hidden states `hidden`, or a sentence on why it cannot be written."""
+def loss_arguments(loss: VocabularyCall, head: HeadCall, hidden: str, point: Point) -> Arguments | str:
+    """The fused call of a loss on the hidden states `hidden`, or a sentence on why it cannot be written.
+
+    `point` is that before the statement of the loss.
+    """
     try:
-        return _arguments(loss, head, hidden, stable)
+        return _arguments(loss, head, hidden, point)
     except Unwritable as reason:
         return str(reason)
 
 
-def _arguments(loss: VocabularyCall, head: HeadCall, hidden: str, stable: frozenset[str]) -> Arguments:
+def _arguments(loss: VocabularyCall, head: HeadCall, hidden: str, point: Point) -> Arguments:
     kind = loss.found.loss.kind
-    transforms = _transforms(loss, head, stable)
-    keywords, labels, spread = _criterion(loss, stable) if kind == "cross_entropy" else _stock(loss)
+    transforms = _transforms(loss, head, point)
+    keywords, labels, spread = _criterion(loss, point) if kind == "cross_entropy" else _stock(loss)
     return Arguments(
         function=_ADAPTERS[kind],
         stock=_STOCK[kind],
@@ -124,9 +128,9 @@ def _arguments(loss: VocabularyCall, head: HeadCall, hidden: str, stable: frozen
 # -- what stands between head and loss -----------------------------------------------------------------------
 
 
-def _transforms(loss: VocabularyCall, head: HeadCall, stable: frozenset[str]) -> list[tuple[str, str]]:
+def _transforms(loss: VocabularyCall, head: HeadCall, point: Point) -> list[tuple[str, str]]:
     steps = [step for step in reversed(loss.chain.steps) if step.op not in ("", "token_select")]
-    named = [_transform(step, position, len(steps), loss, head, stable) for position, step in enumerate(steps)]
+    named = [_transform(step, position, len(steps), loss, head, point) for position, step in enumerate(steps)]
     kept = [pair for pair in named if pair is not None]
     places = [_ORDER.index(name) for name, _ in kept]
     if places != sorted(set(places)):
@@ -137,7 +141,7 @@ def _transforms(loss: VocabularyCall, head: HeadCall, stable: frozenset[str]) ->
 
 
 def _transform(
-    step: Step, position: int, count: int, loss: VocabularyCall, head: HeadCall, stable: frozenset[str]
+    step: Step, position: int, count: int, loss: VocabularyCall, head: HeadCall, point: Point
 ) -> tuple[str, str] | None:
     name, operand = step.arguments[0]
     match step.op:
@@ -159,16 +163,17 @@ def _transform(
             keyword = "valid_vocab"
         case _:
             raise Unwritable(f"the fused call has no keyword for {step.op}")
-    product = loss.chain.head.value
-    text = python_text(operand, product, head.projection, stable)
-    if text is None or (PROJECTION in text):
-        raise Unwritable(f"an operand of {step.op} cannot be written down: {render(operand, 80)}")
-    if step.when is None or step.when == Binary("is not", operand, Const(None)):
-        return keyword, text
-    condition = condition_text(step.when, product, head.projection, stable)
-    if condition is None:
-        raise Unwritable(f"the condition of {step.op} cannot be written down: {render(step.when, 80)}")
-    return keyword, f"{text} if {condition} else None"
+    written = _written(operand, point, f"an operand of {step.op}")
+    if step.when is not None and step.when != Binary("is not", operand, Const(None)):
+        written = ast.IfExp(_written(step.when, point, f"the condition of {step.op}"), written, ast.Constant(None))
+    return keyword, ast.unparse(written)
+
+
+def _written(value: Value, point: Point, what: str) -> ast.expr:
+    try:
+        return point.expression(value)
+    except Unwritable as reason:
+        raise Unwritable(f"{what} cannot be written down: {reason}") from None
 
 
 def _without_move(operand: Value) -> Value:
@@ -192,33 +197,28 @@ def _stock(loss: VocabularyCall) -> tuple[list[tuple[str, str]], str, str | None
         *((keyword.arg, ast.unparse(keyword.value)) for keyword in node.keywords),
     ]
     own = width is not None and own_width(width)
-    keywords = [
+    keywords: list[tuple[str, str]] = [
         (name, "None" if name == "vocab_size" and own else text)
         for name, text in given
-        if name not in (None, "logits", "labels")
+        if name is not None and name in READ_BY_STOCK_LOSSES[loss.found.loss.kind]
     ]
     spreads = [text for name, text in given if name is None]
     if len(spreads) > 1:
         raise Unwritable("the loss is called with several `**` arguments")
     labels = next((text for name, text in given if name == "labels"), "None")
-    return [(name, text) for name, text in keywords if name is not None], labels, spreads[0] if spreads else None
+    return keywords, labels, spreads[0] if spreads else None
 
 
-def _criterion(loss: VocabularyCall, stable: frozenset[str]) -> tuple[list[tuple[str, str]], str, str | None]:
+def _criterion(loss: VocabularyCall, point: Point) -> tuple[list[tuple[str, str]], str, str | None]:
     given = loss.found.loss.keywords
     unknown = [name for name, _ in given if name not in _CRITERION]
     if unknown:
         raise Unwritable(f"`{unknown[0]}` of the criterion is not handed on")
     keywords = []
     for name, value in given:
-        text = python_text(value, value, "", stable)
-        if text is None:
-            raise Unwritable(f"`{name}` of the criterion cannot be written down")
-        keywords.append((name, text))
+        keywords.append((name, ast.unparse(_written(value, point, f"`{name}` of the criterion"))))
     widths = [step.width for step in loss.chain.steps if step.width is not None]
     if widths and not own_width(widths[0]):
-        text = python_text(widths[0], widths[0], "", frozenset())
-        if text is None:
-            raise Unwritable("the width that the loss views its logits as cannot be written down")
-        keywords.insert(0, ("vocab_size", text))
+        width = _written(widths[0], point, "the width that the loss views its logits as")
+        keywords.insert(0, ("vocab_size", ast.unparse(width)))
     return keywords, ast.unparse(loss.labels), None

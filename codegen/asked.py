@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import dataclass
 
 from fusegen.codegen.arguments import VocabularyCall
 from fusegen.codegen.labels import sources_of
-from fusegen.codegen.operands import Unwritable
 from fusegen.codegen.statements import is_pure
 from fusegen.codegen.values import Param
 
@@ -85,27 +83,3 @@ def early_return(statement: ast.stmt) -> ast.expr | None:
         case ast.If(test=test, body=[ast.Return()], orelse=[]) if is_pure(test):
             return test
     return None
-
-
-def no_short_tuple(guard: str, function: ast.FunctionDef) -> ast.expr | None:
-    """The condition of a return that leaves out what is None, for the guard that says so; None for other guards.
-
-    Raises `Unwritable` if there is no condition.
-    """
-    line = re.fullmatch(r"the output is no tuple .* \(line (\d+)\)", guard)
-    if line is None:
-        return None
-    for node in ast.walk(function):
-        if isinstance(node, ast.If) and is_pure(node.test):
-            returned = [inner for inner in node.body if isinstance(inner, ast.Return)]
-            if any(inner.lineno <= int(line[1]) <= (inner.end_lineno or 0) for inner in returned):
-                return node.test
-    raise Unwritable("the output is a tuple that leaves out what is None", "FG602")
-
-
-def negated(test: ast.expr) -> str:
-    """The opposite of a condition as text."""
-    match test:
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return ast.unparse(operand)
-    return ast.unparse(ast.UnaryOp(ast.Not(), test))

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from fusegen.codegen.storage import roots
 from fusegen.codegen.values import Attr, Call, Const, Global, Opaque, Select, Value
 
+Environment = dict[str, Value]
+
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
@@ -37,6 +39,7 @@ class Trace:
     """All that a function computes: its calls, its sinks, its attribute stores and its joined result.
 
     `loads` is what each name held where it was read, by the `id` of its node.
+    `before` is what names hold before each statement, by its `id`, where that was asked for.
     """
 
     calls: list[CallRecord] = field(default_factory=list)
@@ -44,9 +47,7 @@ class Trace:
     stores: list[tuple[Attr, Value, tuple[Value, ...]]] = field(default_factory=list)
     loads: dict[int, Value] = field(default_factory=dict)
     result: Value | None = None
-
-
-Environment = dict[str, Value]
+    before: dict[int, Environment] = field(default_factory=dict)
 
 
 class Bindings:

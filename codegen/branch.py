@@ -97,7 +97,7 @@ class Branch:
         losses: list[VocabularyCall],
         logits: str,
         labels: str,
-        dead: list[ast.expr],
+        dead: set[ast.expr],
         flat: bool,
     ) -> None:
         self.analysis = analysis
@@ -110,7 +110,7 @@ class Branch:
         self.logits = logits
         self.labels = labels
         self.flat = flat
-        self.dead = {ast.dump(test) for test in dead}
+        self.dead = dead
         self.tainted = {logits}
         self.dropped: set[str] = set()
         self.packed: set[str] = set()
@@ -150,6 +150,8 @@ class Branch:
         """`if a: loss = ... elif b: loss = ...`, kept as it is around the calls."""
         if loaded_names(statement.test) & self.tainted:
             self.refuse("FG601", "the condition around the loss reads the logits", statement)
+        if not any(id(node) in self.losses for inner in statement.body for node in ast.walk(inner)):
+            self.refuse("FG601", "one of the conditions around the losses has none", statement)
         self.items.append(Line(f"{word} {ast.unparse(statement.test)}:", depth))
         for inner in statement.body:
             self.add(inner, depth + 1)
@@ -161,7 +163,7 @@ class Branch:
                 self.refuse("FG601", "the loss is under a condition with an `else`", statement)
 
     def _add_reader(self, statement: ast.stmt, depth: int) -> None:
-        if isinstance(statement, ast.If) and not statement.orelse and ast.dump(statement.test) in self.dead:
+        if isinstance(statement, ast.If) and not statement.orelse and statement.test in self.dead:
             return
         if is_label_move(statement, self.labels):
             self.dropped.add(self.labels)

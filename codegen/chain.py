@@ -142,7 +142,7 @@ def _merge(value: Select, then: Chain, other: Chain) -> Chain | Refusal:
             position = longer.trail.index(joint)
             above = tuple(step for step in longer.steps if longer.trail.index(step.inner) <= position)
             below = longer.steps[len(above) :]
-            guards = (*(guard for guard in shorter.guards if guard not in longer.guards), *longer.guards)
+            guards = (*shorter.guards, *longer.guards)
             also = longer.also | shorter.also | frozenset(shorter.trail)
             return replace(longer, steps=(*_under(above, condition), *below), guards=guards, also=also)
     if then.head.value == other.head.value or (

@@ -59,7 +59,7 @@ class HeadCall:
     before: tuple[str, ...] = ()
     others: tuple[tuple[int, str], ...] = ()
     through: tuple[tuple[str, str], ...] = ()
-    guards: tuple[str, ...] = ()
+    guards: tuple[Value, ...] = ()
 
 
 def head_call(found: Found, analysis: Analysis) -> HeadCall | str:
@@ -178,8 +178,8 @@ def _of_torch(name: str, reading: Reading) -> str | None:
     return f"nn.{name}" if reading.scope.resolve("nn") == Global("torch.nn") else None
 
 
-def kept_criterion(loss: Loss, reading: Reading) -> tuple[str, str] | None:
-    """The criterion that a loss calls as an attribute: its place as an expression, and its class.
+def kept_criterion(loss: Loss, reading: Reading) -> tuple[Value, str] | None:
+    """The criterion that a loss calls as an attribute: its place, and its class as the file spells it.
 
     Raises `Unwritable` if the file has no name for the class.
     """
@@ -189,7 +189,7 @@ def kept_criterion(loss: Loss, reading: Reading) -> tuple[str, str] | None:
     name = _class_of(place, reading)
     if name is None:
         raise Unwritable(f"the class of `{render(place, 60)}` has no name in the file")
-    return render(place), name
+    return place, name
 
 
 # -- nothing else happens in there ---------------------------------------------------------------------------
@@ -245,13 +245,13 @@ def _nested_calls(values: list[Value]) -> Iterator[Call]:
                 yield value
 
 
-def _chunk_guards(chain: Chain) -> Iterator[str]:
+def _chunk_guards(chain: Chain) -> Iterator[Value]:
     """`apply_chunking_to_forward` raises where the chunks do not fit: the size must say that there are none."""
     for call in _calls(chain):
         if isinstance(call.func, Global) and call.func.path.endswith(".apply_chunking_to_forward"):
             if not is_module_path(call.args[1]):
                 raise Unwritable("the size of the chunks cannot be written down")
-            yield f"{render(call.args[1])} == 0"
+            yield Binary("==", call.args[1], Const(0))
 
 
 # -- what it computes, as text -------------------------------------------------------------------------------

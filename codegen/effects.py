@@ -12,16 +12,33 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 
 from fusegen.codegen.arguments import VocabularyCall
 from fusegen.codegen.bindings import Trace
 from fusegen.codegen.findings import Analysis
-from fusegen.codegen.harmless import CONTEXTS, GETTERS, MODULE_METHODS, in_place, is_harmless_function, is_harmless_method, is_view
+from fusegen.codegen.harmless import (
+    CONTEXTS,
+    GETTERS,
+    MODULE_METHODS,
+    in_place,
+    is_harmless_function,
+    is_harmless_method,
+    is_view,
+)
 from fusegen.codegen.members import Criterion, InFile, Linear, Member, ModuleList, Plain, Tensor, is_config
 from fusegen.codegen.operands import is_module_path
-from fusegen.codegen.state import acts_when_used, held_by, is_of_model, is_plain_number, is_tensor, made_of, may_be_module
-from fusegen.codegen.storage import CONTAINER_METHODS, is_container
+from fusegen.codegen.state import (
+    acts_when_used,
+    is_of_model,
+    is_plain_number,
+    is_tensor,
+    made_of,
+    may_be_module,
+    parts_of_model,
+)
+from fusegen.codegen.storage import CONTAINER_METHODS, is_container, roots
 from fusegen.codegen.values import (
     Attr,
     Call,
@@ -33,6 +50,8 @@ from fusegen.codegen.values import (
     Self,
     Value,
     describe,
+    negate,
+    render,
 )
 
 _DEEPEST = 8
@@ -98,37 +117,82 @@ class _Events:
 class Effects:
     """The effects of statements on what the heads of some losses, and the conditions on them, read."""
 
-    def __init__(self, analysis: Analysis, losses: list[VocabularyCall], conditions: Iterable[str] = ()) -> None:
+    def __init__(self, analysis: Analysis, losses: list[VocabularyCall], conditions: Iterable[Value] = ()) -> None:
         self.analysis = analysis
         self.reading = analysis.reading
         self.ways = {value for loss in losses for value in (*loss.chain.trail, *loss.chain.also)}
+        self.losses = losses
         self.passed = {id(loss.node) for loss in losses}
         self.events = _Events.of(analysis.walked)
         hidden = [loss.chain.head.hidden for loss in losses]
+        self._hidden_roots = frozenset[int]().union(*map(self._roots, hidden))
         self._known: dict[Value, frozenset[Value]] = {}
         self._made_of = frozenset[Value]().union(*(made_of(value, self._known) for value in hidden))
         self._read = _ALWAYS_READ.union(
             *(_attributes(value) for loss in losses for value in _values_read(loss)),
-            *(re.findall(r"\.(\w+)", condition) for condition in conditions),
+            *map(_attributes, conditions),
         )
+        self._given = {guard for loss in losses for guard in loss.chain.guards}
         self._outer = {part for loss in losses for part in _with_base(loss.chain.outer)}
         arguments = analysis.block.node.args
         self._keywords = Param(arguments.kwarg.arg) if arguments.kwarg is not None else None
+        self._trusting = False
 
     # -- the questions ---------------------------------------------------------------------------------------
 
-    def disturbing(self, statement: ast.stmt) -> Touch | None:
+    def touching(self, statement: ast.stmt) -> Touch | None:
         """What in a statement the hidden states, the head, an operand or a condition may notice, or None."""
         return self._touch(list(_visible(statement)), self.events, 0)
 
-    def lost(self, statement: ast.stmt) -> str | None:
-        """What a statement calls besides operations on the logits, so that it cannot be left out, or None."""
-        nodes = {id(node) for node in ast.walk(statement)}
+    def disturbing(self, part: ast.AST) -> str | None:
+        """What in a statement or expression an attribute of the model may notice, or None.
+
+        Modules of other files, and functions that do not get the model, are trusted: most of a forward is such calls.
+        """
+        trusting = copy(self)
+        trusting._trusting = True
+        touch = trusting._touch(list(_visible(part)), self.events, 0)
+        return touch.what if touch is not None else None
+
+    def outlasting(self, statement: ast.stmt) -> Touch | None:
+        """What in a statement after the loss changes the head's weight or the hidden states: backward reads them."""
+        for node in _visible(statement):
+            changed = list(self.events.changed.get(id(node), []))
+            for call in self.events.calls.get(id(node), []):
+                changed += self._changed_inside(call, 0)
+            saved = next((value for value in changed if self._is_saved(value)), None)
+            if saved is not None:
+                return Touch(f"changes `{describe(saved, 60)}`", getattr(node, "lineno", statement.lineno))
+        return None
+
+    def _changed_inside(self, call: Call, depth: int) -> Iterator[Value]:
+        """What functions of this file change in place."""
+        inner = self.reading.walk_inside(call) if depth <= _DEEPEST else None
+        if inner is not None:
+            yield from (sink.value for sink in inner.sinks if sink.kind == "changed")
+            for record in inner.calls:
+                yield from self._changed_inside(record.call, depth + 1)
+
+    def _is_saved(self, value: Value) -> bool:
+        """Whether a value may be the weight of the head, which may be tied to another one, or the hidden states."""
+        heads = [render(loss.chain.head.place) for loss in self.losses if loss.chain.head.place is not None]
+        for part in parts_of_model(value):
+            if not is_module_path(part) or "weight" in _attributes(part) or render(part).startswith(tuple(heads)):
+                return True
+        return not self._roots(value).isdisjoint(self._hidden_roots)
+
+    def lost(self, statement: ast.stmt, head: ast.Call) -> str | None:
+        """What a statement calls besides the head and operations on the logits: it cannot be left out. Or None."""
+        nodes = {id(node) for node in ast.walk(statement)} - {id(node) for node in ast.walk(head)}
         for record in self.analysis.walked.calls:
             call = record.call
-            if id(call.node) in nodes and call.stamp is not None and call not in self.ways:
+            runs = not any(negate(test) in self._given for test in record.path)
+            if runs and id(call.node) in nodes and call.stamp is not None and call not in self.ways:
                 return f"`{describe(call.func, 60)}`"
         return None
+
+    def _roots(self, value: Value) -> frozenset[int]:
+        return roots(value, {})
 
     # -- nodes -----------------------------------------------------------------------------------------------
 
@@ -140,9 +204,9 @@ class Effects:
             if id(node) in contexts or id(node) in self.passed:
                 continue
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                what = None if id(node) in called else self._load(node)
+                what = None if id(node) in called or self._trusting else self._load(node)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                what = None if id(node) in looked_at else self._name(node, events)
+                what = None if id(node) in looked_at or self._trusting else self._name(node, events)
             else:
                 what = self._node(node, events, depth)
             if what is not None:
@@ -204,7 +268,8 @@ class Effects:
         """Whether setting an attribute of an object does nothing else: a module of the model, or a result of one."""
         if holder == Self() or is_module_path(holder):
             return not is_config(holder)
-        return not (is_of_model(holder, self.reading) or acts_when_used(holder, self.reading) or isinstance(holder, Param))
+        result = isinstance(holder, Call) and is_module_path(holder.func) and not is_of_model(holder, self.reading)
+        return result or is_container(holder)
 
     def _changed(self, node: ast.AST, events: _Events, always: bool) -> str | None:
         """What a node changes in place; `always` where it surely changes something."""
@@ -243,10 +308,11 @@ class Effects:
             return self._inside(call, depth) if followed else None
         match call.func:
             case Global(path):
-                own = path.removeprefix(".") if path.startswith(".") else ""
-                if own in self.reading.scope.index.functions:
+                if path.startswith(".") and path[1:] in self.reading.scope.index.functions:
                     return self._inside(call, depth)
-                harmless = is_harmless_function(call, path) and self._holds_only(own)
+                harmless = (is_harmless_function(call, path) and self._holds_only(path.removeprefix("."))) or (
+                    self._trusting and _is_imported(path) and not self._hands_over(call)
+                )
             case Attr() | Index() as place if is_module_path(place):
                 return self._harm_of_module(place, call, depth)
             case Attr(base, name):
@@ -284,17 +350,22 @@ class Effects:
 
     def _harm_of_member(self, member: Member, call: Call, depth: int) -> str | None:
         match member:
-            case InFile():
+            case InFile() if self.reading.walk_inside(call) is not None or not self._trusting:
                 return self._inside(call, depth)
             case ModuleList(item) if isinstance(call.func, Index):
                 return self._harm_of_member(item, call, depth)
             case Plain(value) if not _makes_module(value):
                 return _UNKNOWN
-            case Linear() | Criterion() | Plain():
-                given = (*call.args, *(value for _, value in call.keywords))
-                handed = next((value for value in given if self._is_module(value)), None)
+            case Linear() | Criterion() | Plain() | InFile():
+                handed = self._hands_over(call)
                 return f"gets `{describe(handed, 60)}`" if handed is not None else None
         return _UNKNOWN
+
+    def _hands_over(self, call: Call) -> Value | None:
+        """The model, or what belongs to it, among the arguments of a call."""
+        return next(
+            (value for value in (*call.args, *(item for _, item in call.keywords)) if self._is_module(value)), None
+        )
 
     def _is_module(self, value: Value) -> bool:
         """Whether an argument hands over the model, a module of it or a method, and no tensor or number."""
@@ -388,6 +459,11 @@ def _looked_at(node: ast.AST) -> Iterator[ast.expr]:
             yield value
         case ast.Call(func=ast.Name(id=name), args=args) if name in _LOOKS:
             yield from args
+
+
+def _is_imported(path: str) -> bool:
+    """Whether a function comes from another file: `torch.x`, `..modeling_utils.x`, not `.x` and not `print`."""
+    return "." in path.lstrip(".") and not re.match(r"\.\w", path)
 
 
 def _is_unknown(base: Value, name: str) -> bool:

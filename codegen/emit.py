@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 EVERYTHING = Selection()
 
+_Planned = list[tuple[Plan, FunctionBlock]]
+
 
 @dataclass(frozen=True, slots=True)
 class NotEmitted:
@@ -151,8 +153,13 @@ def _narrowed(outcome: FileOutcome, selection: Selection) -> FileOutcome:
     return replace(outcome, report=report, not_emitted=not_emitted)
 
 
-def _with(report: FileReport, failure: Failure) -> FileReport:
-    return replace(report, failures=(*report.failures, failure))
+def _failed(site: Site, failure: Failure) -> NotEmitted:
+    """A match whose edit came out wrong: a bug, which the failure of its file tells in full."""
+    return NotEmitted(site.id, "FG608", failure.message.strip().split("\n")[-1], site.line)
+
+
+def _with(report: FileReport, *failures: Failure) -> FileReport:
+    return replace(report, failures=(*report.failures, *failures))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,34 +175,56 @@ class FileEmitter:
 
     def __call__(self, source: Readable, path: str, mapping: dict[str, str]) -> FileOutcome:
         report, matches, index, content = read_path(source, path, mapping)
-        planned: list[tuple[Plan, FunctionBlock]] = []
+        planned: _Planned = []
         refused: list[NotEmitted] = []
         for site, analysis in matches:
             try:
                 outcome = plan(site, analysis)
             except Exception:
-                report = _with(report, bug(path, analysis.block.line, site.id))
+                failure = bug(path, analysis.block.line, site.id)
+                report = _with(report, failure)
+                refused.append(_failed(site, failure))
                 continue
             if isinstance(outcome, PlanRefusal):
                 refused.append(NotEmitted(site.id, outcome.code, outcome.detail, outcome.line))
             elif self.selection.holds(site):
                 planned.append((outcome, analysis.block))
         digest = hashlib.sha256(content).hexdigest()
-        if not planned or index is None:
+        text: str | Failure | None = None
+        if planned and index is not None:
+            text = self._text(source, index, planned, content, digest)
+            if isinstance(text, Failure):
+                planned, wrong = self._without_wrong(source, index, planned, content, digest)
+                report = _with(report, *dict.fromkeys(wrong.values() or (text,)))
+                refused += [_failed(site, failure) for site, failure in wrong.items()]
+                text = self._text(source, index, planned, content, digest) if planned and wrong else None
+        if not isinstance(text, str):
             return FileOutcome(report, digest, not_emitted=tuple(refused))
-        text = self._text(source, index, planned, content, digest)
-        if isinstance(text, Failure):
-            return FileOutcome(_with(report, text), digest, not_emitted=tuple(refused))
         return FileOutcome(report, digest, text, tuple(each.site.id for each, _ in planned), tuple(refused))
+
+    def _without_wrong(
+        self, source: Readable, index: FileIndex, planned: _Planned, content: bytes, digest: str
+    ) -> tuple[_Planned, dict[Site, Failure]]:
+        """The plans whose text is a module where they stand alone, and what is wrong with each of the others."""
+        right: _Planned = []
+        wrong: dict[Site, Failure] = {}
+        for each in planned:
+            text = self._text(source, index, [each], content, digest)
+            if isinstance(text, Failure):
+                wrong[each[0].site] = text
+            else:
+                right.append(each)
+        return right, wrong
 
     def _text(
         self,
         source: Readable,
         index: FileIndex,
-        planned: list[tuple[Plan, FunctionBlock]],
+        planned: _Planned,
         content: bytes,
         digest: str,
     ) -> str | Failure:
+        """The generated text, or what is wrong with it: a bug, and the one place where it is caught."""
         # Only here: a run that finds everything in the cache needs neither libcst nor jinja2, a quarter of a second.
         from fusegen.codegen.render import Original, module_text
         from fusegen.codegen.splice import SpliceError
@@ -211,3 +240,5 @@ class FileEmitter:
             return text
         except (SpliceError, SyntaxError) as error:
             return Failure(path, 0, f"the generated module is wrong: {error}", internal=True)
+        except Exception:
+            return bug(path, planned[0][1].line, planned[0][0].site.id)

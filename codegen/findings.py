@@ -10,6 +10,7 @@ from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.losses import Loss
 from fusegen.codegen.reading import Reading
+from fusegen.codegen.uses import Uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A walked function: its vocabulary losses, other losses (what, line), and loss calls that could not be read."""
+    """A walked function: its vocabulary losses, other losses (what, line), and loss calls that could not be read.
+
+    `uses` are those of the logits besides their losses, with the conditions that they need.
+    """
 
     block: FunctionBlock
     walked: Trace
@@ -31,3 +35,4 @@ class Analysis:
     found: tuple[Found, ...]
     others: tuple[tuple[str, int], ...]
     refusals: tuple[tuple[CallRecord, Refusal], ...]
+    uses: Uses

@@ -48,6 +48,7 @@ _BUILTINS = frozenset(
 
 _PATHS = re.compile(
     r"(math|time)\.\w+|warnings\.warn|copy\.(copy|deepcopy)|os\.getenv|os\.environ\.get"
+    r"|([\w.]*\.)?activations\.[a-z]\w*"
     r"|\.?(logger|logging)\.(debug|info|warning|warning_once|warning_advice|info_once|error|exception)"
     r"|torch\.(device|Size|[A-Z]\w*Tensor|Tensor|nn\.[A-Z]\w*|linalg\.\w+|fft\.\w+|special\.\w+)"
     r"|torch\.nn\.functional\.[a-z]\w*|torch\.nn\.utils\.rnn\.pad_sequence"

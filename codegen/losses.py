@@ -31,6 +31,11 @@ DEFAULT_MAPPING = {
 
 _KINDS = {"ForCausalLMLoss": "causal", "ForMaskedLMLoss": "masked"}
 _STOCK_PARAMETERS = ("logits", "labels", "vocab_size", "num_items_in_batch", "ignore_index")
+READ_BY_STOCK_LOSSES = {
+    "causal": ("vocab_size", "num_items_in_batch", "ignore_index", "shift_labels"),
+    "masked": ("vocab_size", "num_items_in_batch", "ignore_index"),
+}
+"""The keywords besides logits and labels that each kind of stock loss reads; it ignores every other one."""
 _CRITERION_PARAMETERS = ("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing")
 
 
@@ -164,9 +169,17 @@ class LossReader:
             return Refusal("FG302", call.node, "the loss is called without `logits` or `labels`")
         if vocab_size is None:
             return OtherLoss("`self.loss_function` is called without `vocab_size`, so it is no stock vocabulary loss")
+        known = READ_BY_STOCK_LOSSES[kind]
+        foreign = next((name for name in given if name not in known and not self._is_number(given[name], owner)), None)
+        if foreign is not None:
+            return Refusal("FG305", call.node, f"`{foreign}` is no argument of {name}, which is meant for another loss")
         return Loss(
             kind, "self.loss_function", call, logits, effective, vocab_size, (*given.items(), *extra), preshifted
         )
+
+    def _is_number(self, value: Value, owner: str | None) -> bool:
+        """Whether a value is a literal or a number that is read and not computed: a stock loss ignores it unseen."""
+        return isinstance(value, Const) or (not _calls(value) and self.scope.is_scalar(owner or "", value))
 
     def _cross_entropy(self, call: Call, made: Call, spelling: str) -> Loss | Refusal:
         functional = made is call
@@ -215,3 +228,8 @@ class LossReader:
             None,
             (*keywords, *((("dtype", dtype),) if dtype else ())),
         )
+
+
+def _calls(value: Value) -> bool:
+    """Whether computing a value calls something that may do more than compute it."""
+    return (isinstance(value, Call) and value.stamp is not None) or any(map(_calls, value.children()))

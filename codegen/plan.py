@@ -16,23 +16,21 @@ import ast
 from dataclasses import dataclass
 
 from fusegen.codegen.arguments import STOCK_KEYWORDS, Arguments, VocabularyCall, loss_arguments
-from fusegen.codegen.asked import Asked, asked, early_return, negated, no_short_tuple
+from fusegen.codegen.asked import Asked, asked, early_return
 from fusegen.codegen.branch import Branch, Line, LossCall, PlanRefusal
 from fusegen.codegen.chain import Chain
 from fusegen.codegen.composite import FRESH, PROJECTION, HeadCall, head_call, kept_criterion
 from fusegen.codegen.effects import Effects
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.fusions.linear_cross_entropy import guards_of
-from fusegen.codegen.operands import Unwritable
+from fusegen.codegen.guard import Guard
+from fusegen.codegen.operands import Point, Unwritable
 from fusegen.codegen.place import Place, Way, holding, locate, overlap, targets
 from fusegen.codegen.records import Site
 from fusegen.codegen.statements import (
-    assigned_name,
     bound_names,
     calls_in,
-    changes_what_is_read,
     function_names,
-    is_pure,
     loaded_names,
     mentioned_names,
     names_in,
@@ -42,6 +40,7 @@ from fusegen.codegen.statements import (
     share_a_line,
     stores_on_an_object,
 )
+from fusegen.codegen.values import Binary, Call, Global, Index, Logic, Value, negate, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +94,10 @@ def plan(site: Site, analysis: Analysis) -> Plan | PlanRefusal:
     for found, described in zip(analysis.found, site.losses, strict=True):
         assert isinstance(found.chain, Chain)
         groups.setdefault(found.chain.outer or found.chain.head.value, []).append(VocabularyCall(found, described))
-    of_losses = {guard for found in analysis.found for guard in guards_of(found, analysis.reading)}
-    shared = [guard for guard in site.guards if guard not in of_losses]
     edits: list[Edit] = []
     places: list[Place] = []
     for losses in groups.values():
-        outcome = _Planner(site, analysis, losses, shared).edit()
+        outcome = _Planner(site, analysis, losses).edit()
         if isinstance(outcome, PlanRefusal):
             return outcome
         edits.append(outcome[0])
@@ -118,13 +115,17 @@ def needs_class(function: ast.FunctionDef) -> bool:
 class _Planner:
     """One head and its losses."""
 
-    def __init__(self, site: Site, analysis: Analysis, losses: list[VocabularyCall], shared: list[str]) -> None:
+    def __init__(self, site: Site, analysis: Analysis, losses: list[VocabularyCall]) -> None:
         self.analysis = analysis
         self.losses = losses
         self.function = analysis.block.node
         self.line = losses[0].node.lineno
         self.nested = nested_functions(self.function)
-        self.conditions = [*shared, *(guard for loss in losses for guard in guards_of(loss.found, analysis.reading))]
+        self.tests = _tests(analysis)
+        of_losses = [guard for loss in losses for guard in guards_of(loss.found, analysis.reading)]
+        self.conditions: list[Guard] = [*analysis.uses.guards, *of_losses]
+        asked_for = [*self.tests.values(), *(each.value for each in self.conditions if each.value is not None)]
+        self.effects = Effects(analysis, losses, asked_for)
 
     def edit(self) -> tuple[Edit, Place] | PlanRefusal:
         head = head_call(self.losses[0].found, self.analysis)
@@ -150,16 +151,19 @@ class _Planner:
     def _edit(self, head: HeadCall, place: Place, names: list[str], when: Asked) -> tuple[Edit, Place] | PlanRefusal:
         between = place.block[place.start + 1 : place.stop]
         logits, *others = names
+        start = self._point(place.block[place.start])
         returns = [test for each in between if logits in loaded_names(each) and (test := early_return(each))]
-        tests = [*map(negated, returns), *map(ast.unparse, when.tests)]
-        labels = _labels_before(when.labels, between)
-        if labels is None or changes_what_is_read(place.block[place.start : place.stop], tests):
-            return self.refusal("FG601", "the labels or the condition of the loss are bound again after the head")
+        try:
+            labels = self._labels(when.labels, between, place, start)
+            tests = [start.text(negate(self._test(test))) for test in returns]
+            tests += [start.text(self._test(test)) for test in when.tests]
+        except Unwritable as reason:
+            return self.refusal("FG601", f"what the loss is asked for by cannot be asked before the head: {reason}")
         through, criteria = self._passed_over(head)
-        guards, dead = self._guards([*head.guards, *criteria], place)
-        self.effects = Effects(self.analysis, self.losses, [*tests, *guards])
+        guards = self._guards([*head.guards, *criteria], start)
         flat = when.body != [place.block[place.stop]]
-        branch = Branch(self.analysis, self.losses, logits, when.labels, [*returns, *dead], flat)
+        dead = self._dead(start, returns)
+        branch = Branch(self.analysis, self.losses, logits, when.labels, dead, flat)
         for statement in [*between, *when.body]:
             branch.add(statement)
         if branch.refusal is not None:
@@ -167,20 +171,37 @@ class _Planner:
         before = [*head.before, *(f"{name} = {text}" for name, (_, text) in zip(others, head.others, strict=True))]
         lines = self._lines(branch, head, place, before, guards)
         if not isinstance(lines, PlanRefusal):
-            lines = self._disturbed([place.block[place.start], *between, *when.body]) or lines
+            lines = self._disturbed([place.block[place.start], *between, *when.body], place.rest) or lines
         if isinstance(lines, PlanRefusal):
             return lines
         stock = next(line.call.stock for line in lines if isinstance(line, LossCall))
         edit = Edit(place.way, place.start, place.stop, tuple(tests), head, labels, stock, through, guards, lines)
         return edit, place
 
-    def _disturbed(self, statements: list[ast.stmt]) -> PlanRefusal | None:
-        """Why a statement up to the last loss must not run before the head's product."""
+    def _point(self, statement: ast.stmt, head: HeadCall | None = None) -> Point:
+        rows = (self.losses[0].chain.head.value, head.projection) if head is not None else None
+        return Point(statement, self.analysis, self.effects.disturbing, rows)
+
+    def _labels(self, labels: str, between: list[ast.stmt], place: Place, start: Point) -> str:
+        """The labels of a loss as they can be asked for at its head: their name, or what they are about to be."""
+        if labels not in bound_names(between):
+            return labels
+        later = self.analysis.walked.before.get(id(place.block[place.stop]), {}).get(labels)
+        if later is None:
+            raise Unwritable(f"`{labels}` may be unbound")
+        return start.text(later)
+
+    def _disturbed(self, statements: list[ast.stmt], rest: list[ast.stmt]) -> PlanRefusal | None:
+        """Why a statement up to the last loss must not run before the head's product, or one in `rest` after it."""
         last = max(position for loss in self.losses if (position := holding(statements, loss.node)) is not None)
         for statement in statements[: last + 1]:
-            touch = self.effects.disturbing(statement)
+            touch = self.effects.touching(statement)
             if touch is not None:
                 return self.refusal("FG609", f"a statement between head and loss {touch.what}", touch.line)
+        for statement in [*statements[last + 1 :], *rest]:
+            touch = self.effects.outlasting(statement)
+            if touch is not None:
+                return self.refusal("FG610", f"a statement after the loss {touch.what}", touch.line)
         return None
 
     def _lines(
@@ -190,7 +211,7 @@ class _Planner:
         hidden = self._hidden(head, branch, before)
         calls: dict[int, Arguments] = {}
         for loss in self.losses:
-            call = loss_arguments(loss, head, hidden, self._stable())
+            call = loss_arguments(loss, head, hidden, self._point(_statement_of(self.function, loss.node), head))
             if isinstance(call, str):
                 return self.refusal("FG604", call)
             calls[id(loss.node)] = call
@@ -200,12 +221,12 @@ class _Planner:
         problem = self._unavailable(branch, head, list(calls.values()), guards)
         if problem is not None:
             return self.refusal("FG602", problem)
-        for statement in branch.left_out:
-            if (called := self.effects.lost(statement)) is not None:
+        for statement in (place.block[place.start], *branch.left_out):
+            if (called := self.effects.lost(statement, head.node)) is not None:
                 return self.refusal(
                     "FG601", f"a statement that reads the logits calls {called} as well", statement.lineno
                 )
-        rest = [each for each in place.rest if not (isinstance(each, ast.If) and ast.dump(each.test) in branch.dead)]
+        rest = [each for each in place.rest if not (isinstance(each, ast.If) and each.test in branch.dead)]
         cleared = self._cleared(branch, [*rest, *self.nested])
         if isinstance(cleared, PlanRefusal):
             return cleared
@@ -222,37 +243,43 @@ class _Planner:
         if taken:
             raise Unwritable(f"the name `{min(taken)}` is taken")
 
-    def _passed_over(self, head: HeadCall) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    def _passed_over(self, head: HeadCall) -> tuple[tuple[tuple[str, str], ...], list[Value]]:
         """Modules whose calls the branch leaves out, path and class; criteria that have no path as conditions."""
-        through, conditions = list(head.through), []
+        through: list[tuple[str, str]] = list(head.through)
+        conditions: list[Value] = []
         for loss in self.losses:
-            place, name = kept_criterion(loss.found.loss, self.analysis.reading) or ("", "")
-            path = place.removeprefix("self.")
-            if place and "[" in path:
-                conditions.append(f"type({place}) is {name}")
-            elif place:
-                through.append((path, name))
+            kept = kept_criterion(loss.found.loss, self.analysis.reading)
+            if kept is None:
+                continue
+            place, name = kept
+            if isinstance(place, Index):
+                conditions.append(Binary("is", Call(Global("type"), (place,)), Global("torch.nn.CrossEntropyLoss")))
+            else:
+                through.append((render(place).removeprefix("self."), name))
         self._check_names({name.split(".")[0] for _, name in through})
         return tuple(dict.fromkeys(through)), list(dict.fromkeys(conditions))
 
-    def _guards(self, first: list[str], place: Place) -> tuple[tuple[str, ...], list[ast.expr]]:
-        """Conditions of equality as expressions, and the tests that they show not to hold."""
-        guards = list(first)
-        dead: list[ast.expr] = []
-        for condition in dict.fromkeys(self.conditions):
-            test = no_short_tuple(condition, self.function)
-            text = condition if test is None else negated(test)
-            dead += [test] if test is not None else []
-            try:
-                parsed = ast.parse(text, mode="eval").body
-            except SyntaxError:
-                raise Unwritable(f"the condition that {text} cannot be checked in the forward") from None
-            if changes_what_is_read([*place.block[place.start :], *place.rest], [text]):
-                raise Unwritable(f"a name in the condition {text} is bound again")
-            guards.append(text)
-            if isinstance(parsed, ast.UnaryOp) and isinstance(parsed.op, ast.Not):
-                dead.append(parsed.operand)
-        return tuple(guards), dead
+    def _test(self, node: ast.expr) -> Value:
+        """The value of a test of the function."""
+        if node not in self.tests:
+            raise Unwritable("the walk does not come to a condition")
+        return self.tests[node]
+
+    def _guards(self, first: list[Value], start: Point) -> tuple[str, ...]:
+        """Conditions of equality as expressions."""
+        for condition in self.conditions:
+            if condition.value is None:
+                raise Unwritable(f"nothing that can be asked before the head says that {condition.text}", "FG606")
+        values = [*first, *(condition.value for condition in self.conditions if condition.value is not None)]
+        try:
+            return tuple(dict.fromkeys(map(start.text, values)))
+        except Unwritable as reason:
+            raise Unwritable(str(reason), "FG606") from None
+
+    def _dead(self, start: Point, returns: list[ast.expr]) -> set[ast.expr]:
+        """The tests of the function that do not hold in the branch, by what was asked for before it."""
+        hold = {condition.value for condition in self.conditions} | {negate(self._test(test)) for test in returns}
+        return {test for test, value in self.tests.items() if negate(value) in hold and start.can_write(value)}
 
     def _hidden(self, head: HeadCall, branch: Branch, before: list[str]) -> str:
         """The hidden states of the fused call; `before` may get a statement that names them."""
@@ -272,11 +299,6 @@ class _Planner:
         if calls_in(head.hidden):
             return len(self.losses) > 1 or bool(head.others) or acts
         return not head.hidden.isidentifier() and acts
-
-    def _stable(self) -> frozenset[str]:
-        """Parameters that the function never binds again."""
-        parameters = {child.arg for child in ast.walk(self.function.args) if isinstance(child, ast.arg)}
-        return frozenset(parameters - bound_names(self.function.body))
 
     def _unavailable(
         self, branch: Branch, head: HeadCall, calls: list[Arguments], guards: tuple[str, ...]
@@ -302,18 +324,15 @@ class _Planner:
         return branch.logits in _loaded(rest)
 
 
-def _labels_before(labels: str, between: list[ast.stmt]) -> str | None:
-    """The labels of a loss as they can be asked for at its head: their name, or what they are about to be bound to."""
-    if labels not in bound_names(between):
-        return labels
-    seen: set[str] = set()
-    for statement in between:
-        if assigned_name(statement) == labels and isinstance(statement, ast.Assign):
-            bound_once = sum(labels in bound_names([each]) for each in between) == 1
-            pure = is_pure(statement.value) and not loaded_names(statement.value) & seen
-            return ast.unparse(statement.value) if bound_once and pure else None
-        seen |= bound_names([statement])
-    return None
+def _tests(analysis: Analysis) -> dict[ast.expr, Value]:
+    """The tests of all `if` statements, and the conditions that they join by `and`, with their values."""
+    found: dict[ast.expr, Value] = {}
+    for sink in analysis.walked.sinks:
+        if sink.kind == "test" and isinstance(sink.node, ast.expr):
+            found[sink.node] = sink.value
+            if isinstance(sink.node, ast.BoolOp) and isinstance(sink.value, Logic):
+                found |= zip(sink.node.values, sink.value.items, strict=True)
+    return found
 
 
 def _use(name: str, statements: list[ast.stmt]) -> str:
@@ -322,6 +341,12 @@ def _use(name: str, statements: list[ast.stmt]) -> str:
         if isinstance(node, ast.keyword) and isinstance(node.value, ast.Name) and node.value.id == name and node.arg:
             return "the output" if "logits" in node.arg else f"logits: the output has it as `{node.arg}`"
     return "the output"
+
+
+def _statement_of(function: ast.FunctionDef, node: ast.AST) -> ast.stmt:
+    """The innermost statement that a node stands in."""
+    holding_it = [each for each in ast.walk(function) if isinstance(each, ast.stmt) and holding([each], node) == 0]
+    return holding_it[-1]
 
 
 def _loaded(statements: list[ast.stmt]) -> set[str]:
@@ -336,7 +361,7 @@ def _with_cleared(lines: list[Line | LossCall], logits: str | None) -> tuple[Lin
     first = next(position for position, line in enumerate(lines) if isinstance(line, LossCall) or line.depth)
     if any(logits in names_in(text) for text in texts):
         return (*lines, Line(f"{logits} = None"))
-    if isinstance(lines[first], Line):
+    while lines[first].depth:
         first -= 1
     return (*lines[:first], Line(f"{logits} = None"), *lines[first:])
 

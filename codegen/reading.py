@@ -35,13 +35,17 @@ _DEEPEST = 8
 
 @dataclass(frozen=True, slots=True)
 class HeadRead:
-    """A product with a weight matrix: `hidden @ weight.T (+ bias)`."""
+    """A product with a weight matrix: `hidden @ weight.T (+ bias)`.
+
+    `place` is the module that has the weight; None where the matrix is put together from several.
+    """
 
     value: Value
     linear: str
     hidden: Value
     rows: Value | None
     bias: str
+    place: Value | None
 
 
 class Reading:
@@ -106,11 +110,11 @@ class Reading:
             case Call() if _is_spread(value):
                 return None
             case Call(Attr() | Index() as place, (hidden,), ()) if (linear := self._linear_at(place)) is not None:
-                return HeadRead(value, render(place), hidden, linear.rows, linear.bias)
+                return HeadRead(value, render(place), hidden, linear.rows, linear.bias, place)
             case Call(Global("torch.nn.functional.linear"), (hidden, Attr(owner, "weight") as weight, *rest), keywords):
                 bias = rest[0] if rest else dict(keywords).get("bias")
                 if self._is_matrix(weight):
-                    return HeadRead(value, render(owner), hidden, self._rows_of(owner), _bias_of(owner, bias))
+                    return HeadRead(value, render(owner), hidden, self._rows_of(owner), _bias_of(owner, bias), owner)
             case (
                 Call(Global("torch.matmul"), (hidden, matrix), ())
                 | Call(Attr(hidden, "matmul"), (matrix,), ())
@@ -118,10 +122,10 @@ class Reading:
             ):
                 match transposed(matrix):
                     case Attr(owner, "weight"):
-                        return HeadRead(value, render(owner), hidden, self._rows_of(owner), "no")
+                        return HeadRead(value, render(owner), hidden, self._rows_of(owner), "no", owner)
                 first = self._assembled(matrix)
                 if first is not None:
-                    return HeadRead(value, render(matrix), hidden, self._rows_of(first), "no")
+                    return HeadRead(value, render(matrix), hidden, self._rows_of(first), "no", None)
         return None
 
     def _linear_at(self, place: Value) -> Linear | None:

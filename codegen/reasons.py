@@ -115,6 +115,14 @@ _ALL = (
         "Set it in `__init__`, or pass the value as an argument.",
     ),
     Reason(
+        "FG208",
+        "criterion-handed-on",
+        "the criterion is used for more than its call",
+        "A hook, another setting or somebody who holds it may make it compute another loss than the one it was made for.",
+        "loss_fct = CrossEntropyLoss(); loss_fct.register_forward_hook(double); loss = loss_fct(logits, labels)",
+        "Arguments of the criterion where it is made.",
+    ),
+    Reason(
         "FG301",
         "loss-in-a-loop",
         "the loss is computed in a loop",
@@ -236,6 +244,23 @@ _ALL = (
         "One head and its loss after the other.",
     ),
     Reason(
+        "FG606",
+        "condition-not-askable",
+        "matched; not emitted yet: a condition of the match cannot be asked where the fused branch begins",
+        "The branch is taken before its head runs. A condition that the original reads elsewhere must mean the same "
+        "there: no name in it is bound again and no attribute in it is stored in between.",
+        "capped = self.cap is not None; self.cap = None; logits = self.lm_head(h); if capped: ...",
+        "A condition on arguments and attributes that the function leaves alone, or on a local name.",
+    ),
+    Reason(
+        "FG608",
+        "edit-failed",
+        "matched; not emitted: writing the fused branch failed, which is a bug in fusegen",
+        "The function is left as it is; the other forwards of its file are written.",
+        "an edit that is no Python",
+        "Report it with the forward; the failure of the file says more.",
+    ),
+    Reason(
         "FG609",
         "state-may-change",
         "matched; not emitted yet: something may change between where the original and where the fused call reads it",
@@ -244,6 +269,14 @@ _ALL = (
         "of torch.",
         "logits = self.lm_head(h) * self.scale; self.step(); loss = loss_fct(logits.view(-1, V), labels.view(-1))",
         "The statement before the head or after the loss, or a function of the same file that can be followed.",
+    ),
+    Reason(
+        "FG610",
+        "changed-after-the-loss",
+        "matched; not emitted yet: the head's weight or the hidden states are changed in place after the loss",
+        "The original's backward reads both as they are then; the fused call may have computed the gradient before.",
+        "loss = self.loss_function(...); self.lm_head.weight.data.mul_(0.5)",
+        "The change after backward, by whoever trains the model.",
     ),
 )
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from fusegen.codegen.harmless import makes_new
 from fusegen.codegen.members import Plain, Tensor
@@ -23,12 +24,21 @@ from fusegen.codegen.values import (
     Const,
     Global,
     Index,
+    Mapping,
     Opaque,
+    Select,
     Self,
+    Sequence,
     Slice,
     Starred,
+    Store,
     Unary,
     Value,
+)
+
+_GIVE_PARAMETERS = frozenset(
+    "parameters named_parameters buffers state_dict get_parameter modules children get_input_embeddings "  # noqa: SIM905
+    "get_output_embeddings".split()
 )
 
 _LAZY = frozenset(["map", "filter", "iter"])
@@ -74,6 +84,23 @@ def is_of_model(value: Value, reading: Reading) -> bool:
     return any(is_of_model(child, reading) for child in value.children())
 
 
+def parts_of_model(value: Value) -> Iterator[Value]:
+    """The places of the model that a value is, or the calls that give some of its parameters."""
+    match value:
+        case Attr() | Index() if is_module_path(value):
+            yield value
+        case Call(Attr(base, name)) if name in _GIVE_PARAMETERS:
+            yield value
+        case Call(Attr(base, name)) if name in VIEWS:
+            yield from parts_of_model(base)
+        case Attr(base, _) | Index(base, _) | Starred(base):
+            yield from parts_of_model(base)
+        case Call(Global(), args) if is_container(value):
+            yield from (part for argument in args for part in parts_of_model(argument))
+        case Select() | Sequence() | Mapping() | Opaque() | Comprehension() | Store():
+            yield from (part for child in value.children() for part in parts_of_model(child))
+
+
 def may_be_module(value: Value, reading: Reading) -> bool:
     """Whether a value may be a module, which `.to(...)` changes: what modules return are tensors."""
     if is_new(value):
@@ -88,7 +115,9 @@ def may_be_module(value: Value, reading: Reading) -> bool:
                 return False
             result = reading.inside(value)
             return result is None or may_be_module(result, reading)
-        case Call(Global(path)) if path.startswith("torch.") and not path.startswith("torch.nn.") or "functional" in path:
+        case Call(Global(path)) if (
+            path.startswith("torch.") and not path.startswith("torch.nn.") or "functional" in path
+        ):
             return False
         case Call(Attr(base, _)) | Attr(base, _) | Index(base, _):
             return may_be_module(base, reading)
@@ -108,20 +137,6 @@ def made_of(value: Value, known: dict[Value, frozenset[Value]]) -> frozenset[Val
         if isinstance(value, Const | Global | Self | Slice):
             known[value] = frozenset()
     return known[value]
-
-
-def held_by(value: Value) -> frozenset[Value]:
-    """The objects that a value is read through: `outputs` of `outputs.last_hidden_state`, a list and its items."""
-    match value:
-        case Const() | Global() | Self():
-            return frozenset()
-        case Call(Attr(base, name), _) if name in VIEWS:
-            return held_by(base) | {value}
-        case Call(Global()) if is_container(value):
-            return frozenset((value,)).union(*map(held_by, value.children()))
-        case Call():
-            return frozenset((value,))
-    return frozenset((value,)).union(*map(held_by, value.children()))
 
 
 def acts_when_used(value: Value, reading: Reading) -> bool:

@@ -26,19 +26,6 @@ def names_in(*texts: str) -> set[str]:
     return {name for text in texts for name in loaded_names(_parsed(text))}
 
 
-def changes_what_is_read(statements: list[ast.stmt], texts: list[str]) -> bool:
-    """Whether statements bind a name, or set an attribute of a name, that expressions read."""
-    read = [node for text in texts for node in ast.walk(ast.parse(text, mode="eval"))]
-    attributes = {node.attr for node in read if isinstance(node, ast.Attribute)}
-    stored = {
-        node.attr
-        for statement in statements
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-    }
-    return bool(names_in(*texts) & bound_names(statements) or attributes & stored)
-
-
 def names_bound(text: str) -> set[str]:
     """Names that a statement, given as text, binds; the header of a compound statement binds none."""
     return bound_names(_parsed(text).body)

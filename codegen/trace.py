@@ -26,14 +26,17 @@ def trace(
     resolve: Callable[[str], Value],
     bindings: Environment | None = None,
     stamps: Iterable[int] | None = None,
+    *,
+    keeps_names: bool = False,
 ) -> Trace:
     """Walk `function`.
 
     `resolve` gives the value of a name that the function does not bind. `bindings` are values of its
     parameters (default: `self` is `Self()`, every other one a `Param`). `stamps` numbers impure calls: share
-    it between walks whose values meet.
+    it between walks whose values meet. `keeps_names`: remember what names hold before each statement.
     """
     walker = _Walker(resolve, stamps)
+    walker.keeps_names = keeps_names
     environment: Environment = {}
     arguments = function.args
     for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]:
@@ -52,6 +55,8 @@ def trace(
 class _Walker(Expressions):
     """Walks statements in order, both ways of every condition."""
 
+    keeps_names = False
+
     def block(self, statements: list[ast.stmt]) -> bool:
         """Walk statements in order; False if control never falls off their end."""
         entered = len(self.path)
@@ -65,6 +70,8 @@ class _Walker(Expressions):
 
     def statement(self, node: ast.stmt) -> bool:
         """Walk one statement; False if control never falls off its end."""
+        if self.keeps_names:
+            self.trace.before[id(node)] = dict(self.env)
         match node:
             case ast.If():
                 return self.branch(node)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fusegen.codegen.bindings import Trace
 from fusegen.codegen.chain import Chain, peel
 from fusegen.codegen.expressions import item_at
+from fusegen.codegen.guard import Guard, guard
 from fusegen.codegen.logit_ops.step import Refusal
 from fusegen.codegen.reading import Reading, is_static
 from fusegen.codegen.records import Use
@@ -51,8 +52,13 @@ class Uses:
     """What was found: uses in order, guards that they need, and the first one that forbids fusing."""
 
     found: list[Use] = field(default_factory=list)
-    guards: list[str] = field(default_factory=list)
+    guards: list[Guard] = field(default_factory=list)
     refusal: Refusal | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The guards for people."""
+        return [guard.text for guard in self.guards]
 
 
 def find_uses(walked: Trace, chains: list[Chain], loss_calls: set[Call], given: set[Value], reading: Reading) -> Uses:
@@ -80,6 +86,7 @@ class _Search:
         self.reading = reading
         self.uses = Uses()
         self.place: ast.AST | None = None
+        self.path: tuple[Value, ...] = ()
         self._touches: dict[Value, bool] = {}
 
     def trace(self, walked: Trace, returns: bool) -> None:
@@ -92,6 +99,7 @@ class _Search:
             if sink.kind == "changed" and returns:
                 continue  # The names of this walk say what became of it.
             self.place = sink.node if hasattr(sink.node, "lineno") else None
+            self.path = sink.path
             if sink.kind != "return":
                 self.visit(sink.value, sink.kind)
             elif returns:
@@ -183,17 +191,14 @@ class _Search:
         condition = next((test for test in path if is_static(test) and test not in self.given), None)
         if self.uses.refusal is not before and condition is not None:
             self.uses.refusal = before
-            self.guard(describe(negate(condition)))
-
-    def guard(self, condition: str) -> None:
-        if condition not in self.uses.guards:
-            self.uses.guards.append(condition)
+            self.uses.guards.append(guard(negate(condition)))
 
     def filtered(self, part: Value, comprehension: Value) -> None:
         """`tuple(v for v in (loss, logits) if v is not None)` gets shorter without logits: only for tuple returns."""
-        guard = f"the output is no tuple that leaves out what is None (line {getattr(comprehension.node, 'lineno', 0)})"
+        text = f"the output is no tuple that leaves out what is None (line {getattr(comprehension.node, 'lineno', 0)})"
         if self.touches(part):
-            self.guard(guard)
+            condition = next((test for test in reversed(self.path) if is_static(test) and test not in self.given), None)
+            self.uses.guards.append(Guard(negate(condition) if condition is not None else None, text))
 
     def occurrence(self, value: Value, context: str) -> None:
         if context == "output":

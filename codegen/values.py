@@ -238,6 +238,11 @@ def is_none(value: Value | None) -> bool:
     return isinstance(value, Const) and value.value is None
 
 
+def unplaced(value: Value) -> Value:
+    """The same value as something that nobody has read yet: it stands nowhere in the source."""
+    return replace(value.with_children(unplaced), node=None)
+
+
 def negate(test: Value) -> Value:
     """The opposite of a condition, without piling up `not`. It stands nowhere in the source, so it has no node."""
     match test:

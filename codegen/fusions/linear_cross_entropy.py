@@ -12,12 +12,15 @@ from typing import Any
 from fusegen.codegen.alignment import alignment
 from fusegen.codegen.bindings import CallRecord, Trace
 from fusegen.codegen.chain import Chain, peel
+from fusegen.codegen.criteria import criterion_changed
 from fusegen.codegen.delegation import delegation
 from fusegen.codegen.describe import vocabulary_loss
 from fusegen.codegen.findings import Analysis, Found
+from fusegen.codegen.guard import Guard, guard
 from fusegen.codegen.index import FunctionBlock
 from fusegen.codegen.labels import are_labels
 from fusegen.codegen.logit_ops.step import Refusal, Step
+from fusegen.codegen.loss_result import taken_apart
 from fusegen.codegen.losses import LossReader, OtherLoss
 from fusegen.codegen.members import Scope
 from fusegen.codegen.reading import Reading
@@ -25,10 +28,12 @@ from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Aside, Site
 from fusegen.codegen.signature import parameters
 from fusegen.codegen.storage import is_output_class
+from fusegen.codegen.stored import find_store
 from fusegen.codegen.trace import trace
 from fusegen.codegen.uses import Uses, find_uses
 from fusegen.codegen.values import (
     Attr,
+    Binary,
     Call,
     Global,
     Index,
@@ -39,6 +44,7 @@ from fusegen.codegen.values import (
     Slice,
     Value,
     describe,
+    unplaced,
 )
 from fusegen.codegen.vocabulary import (
     CLASSIFIER,
@@ -55,26 +61,28 @@ _LOSS_NAMES = re.compile(r"\bself\.loss_function$|CrossEntropyLoss$|\bcross_entr
 def analyse(block: FunctionBlock, scope: Scope, losses: LossReader) -> Analysis:
     """Walk a function and read its losses. Raises `SyntaxError` if its text cannot be parsed."""
     reading = Reading(scope, block.owner)
-    walked = trace(block.node, scope.resolve, stamps=scope.stamps)
+    walked = trace(block.node, scope.resolve, stamps=scope.stamps, keeps_names=True)
     found, others, refusals = _losses(walked, reading, losses, block.name)
-    return Analysis(block, walked, reading, tuple(found), tuple(others), tuple(refusals))
+    chains = [each.chain for each in found if isinstance(each.chain, Chain)]
+    given = {test for each in found for test in _assumed(each.record.path)}
+    uses = find_uses(walked, chains, {each.record.call for each in found}, given, reading) if chains else Uses()
+    return Analysis(block, walked, reading, tuple(found), tuple(others), tuple(refusals), uses)
 
 
 def conclude(analysis: Analysis, file: str) -> Site | Aside | None:
     """The site that a function is, the reason why its loss is no concern of ours, or None if it has no loss at all."""
     block, walked, reading = analysis.block, analysis.walked, analysis.reading
-    found, others, refusals = analysis.found, analysis.others, analysis.refusals
-    if found or refusals:
-        return _verdict(block, walked, list(found), list(refusals), reading, file)
+    if analysis.found or analysis.refusals:
+        return _verdict(analysis, analysis.refusals, file)
     handed = delegation(walked, reading)
     name = f"{block.owner}.{block.name}" if block.owner else block.name
     if handed is not None:
         return _delegated(block, handed, file)
-    if others:
-        return Aside(name, others[0][1], others[0][0])
+    if analysis.others:
+        return Aside(name, analysis.others[0][1], analysis.others[0][0])
     hidden = _hidden_loss(analysis)
     if hidden is not None:
-        return _verdict(block, walked, [], [hidden], reading, file)
+        return _verdict(analysis, (hidden,), file)
     if block.name == "forward" and "labels" in block.text:
         return Aside(name, block.line, "labels are mentioned, and no loss is computed or handed on here")
     return None
@@ -203,22 +211,18 @@ def _assumed(path: tuple[Value, ...]) -> set[Value]:
 # -- the verdict -----------------------------------------------------------------------------------------------
 
 
-def _verdict(
-    block: FunctionBlock,
-    walked: Trace,
-    found: list[Found],
-    refusals: list[tuple[CallRecord, Refusal]],
-    reading: Reading,
-    file: str,
-) -> Site:
+def _verdict(analysis: Analysis, refusals: tuple[tuple[CallRecord, Refusal], ...], file: str) -> Site:
+    block, walked, reading, uses = analysis.block, analysis.walked, analysis.reading, analysis.uses
+    found = analysis.found
     described = tuple(vocabulary_loss(each, reading) for each in found)
-    chains = [each.chain for each in found if isinstance(each.chain, Chain)]
-    given = {test for each in found for test in _assumed(each.record.path)}
-    uses = find_uses(walked, chains, {each.record.call for each in found}, given, reading) if chains else Uses()
-    refusal = _first_refusal(found, refusals, uses) or _overwritten(found, walked)
+    refusal = (
+        _first_refusal(found, refusals, uses)
+        or _overwritten(found, block, walked, reading)
+        or next((apart for each in found if (apart := taken_apart(each.loss, walked, block.node, reading))), None)
+    )
     first = next((each.record.call for each in found if isinstance(each.chain, Chain)), None)
     call = first or (found[0].record.call if found else refusals[0][0].call)
-    guards = [*dict.fromkeys([*(guard for each in found for guard in guards_of(each, reading)), *uses.guards])]
+    guards = dict.fromkeys([*(each.text for one in found for each in guards_of(one, reading)), *uses.texts])
     return Site(
         **_place(block, call.node, file),
         verdict=REJECT if refusal else MATCH,
@@ -233,7 +237,9 @@ def _verdict(
     )
 
 
-def _first_refusal(found: list[Found], refusals: list[tuple[CallRecord, Refusal]], uses: Uses) -> Refusal | None:
+def _first_refusal(
+    found: tuple[Found, ...], refusals: tuple[tuple[CallRecord, Refusal], ...], uses: Uses
+) -> Refusal | None:
     for each in found:
         if isinstance(each.chain, Refusal) and each.record.inside is None:
             return each.chain
@@ -256,22 +262,34 @@ def _first_refusal(found: list[Found], refusals: list[tuple[CallRecord, Refusal]
     return uses.refusal
 
 
-def _overwritten(found: list[Found], walked: Trace) -> Refusal | None:
+# What says which function `self.loss_function` is.
+_SAY_THE_LOSS = frozenset(("loss_function", "loss_type", "_loss_function"))
+
+
+def _overwritten(found: tuple[Found, ...], block: FunctionBlock, walked: Trace, reading: Reading) -> Refusal | None:
     """The store to an attribute that a chain reads, or to the criterion or head itself, in the same function."""
     for each in found:
         if not isinstance(each.chain, Chain):
             continue
         called = [value.func for value in (each.loss.call, each.chain.head.value) if isinstance(value, Call)]
         operands = [value for step in each.chain.steps for _, value in step.arguments]
-        read = {place for value in (*called, *operands) for place in _places(value)}
+        names = {place.name for value in (*called, *operands) for place in _places(value)}
+        if each.loss.kind != "cross_entropy":
+            names |= _SAY_THE_LOSS
+        stored = find_store(frozenset(names), block, reading.scope.index)
+        if stored is not None:
+            return Refusal("FG207", stored, f"`{ast.unparse(stored)[:60]}`")
         for place, _, _ in walked.stores:
-            if place in read or place.base in called:
+            if place.base in called:
                 return Refusal("FG207", place.node, f"`{describe(place)}`")
+        changed = criterion_changed(each.loss, walked)
+        if changed is not None:
+            return Refusal("FG208", changed, f"`{ast.unparse(changed)[:60]}`")
     return None
 
 
-def _places(value: Value) -> set[Value]:
-    own: set[Value] = {value} if isinstance(value, Attr) else set()
+def _places(value: Value) -> set[Attr]:
+    own: set[Attr] = {value} if isinstance(value, Attr) else set()
     return own.union(*(_places(child) for child in value.children()))
 
 
@@ -316,12 +334,12 @@ def _is_mask(step: Step) -> bool:
     return step.op == "token_select" and not isinstance(step.arguments[0][1], Slice)
 
 
-def guards_of(each: Found, reading: Reading) -> list[str]:
+def guards_of(each: Found, reading: Reading) -> list[Guard]:
     """Conditions of the chain, and that the width which the loss names is the head's."""
     if not isinstance(each.chain, Chain):
         return []
-    guards = [describe(guard) for guard in each.chain.guards]
-    rows = each.chain.head.rows
+    guards = [guard(condition) for condition in each.chain.guards]
+    head = each.chain.head
     columns = [argument for step in each.chain.steps if step.op == "vocab_slice" for _, argument in step.arguments]
     widths = [step.width for step in each.chain.steps if step.width is not None]
     if each.loss.vocab_size is not None:
@@ -330,9 +348,10 @@ def guards_of(each: Found, reading: Reading) -> list[str]:
         if own_width(width):
             continue
         if columns and reading.expand(width) != reading.expand(columns[0]):
-            guards.append(f"{describe(width)} == {describe(columns[0])}")
-        elif not columns and rows is not None and reading.expand(width) != reading.expand(rows):
-            guards.append(f"{describe(width)} == {each.chain.head.linear}.out_features")
+            guards.append(guard(Binary("==", width, columns[0])))
+        elif not columns and head.rows is not None and reading.expand(width) != reading.expand(head.rows):
+            rows = Binary("==", width, Attr(unplaced(head.place), "out_features")) if head.place is not None else None
+            guards.append(Guard(rows, f"{describe(width)} == {head.linear}.out_features"))
     return guards
 
 

@@ -1,9 +1,4 @@
-# verdict: match
-# head: self.lm_head
-# labels: shifted
-# chain: scale(multiply=self.scale)
-# keywords: **kwargs
-# guards: none
+# verdict: reject FG207 at 16
 
 import torch
 from torch import nn

@@ -1,1 +1,22 @@
-# BirdForCausalLM: not emitted, FG609 at 22: a statement between head and loss changes `self.lm_head(self.model(input_ids)[0])`
+class BirdForCausalLM:
+    def forward(self, input_ids=None, labels=None, **kwargs):
+        hidden_states = self.model(input_ids)[0]
+        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+            logits = None
+            loss = causal_lm_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                vocab_size=self.vocab_size,
+                softcap=self.config.cap,
+                **stock_keywords(kwargs),
+            )
+        else:
+            logits = self.lm_head(hidden_states)
+            logits /= self.config.cap
+            logits = torch.tanh(logits)
+            logits *= self.config.cap
+            loss = None
+            if labels is not None:
+                loss = self.loss_function(logits, labels, self.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(loss=loss, logits=logits)

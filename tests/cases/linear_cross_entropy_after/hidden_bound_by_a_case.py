@@ -1,1 +1,1 @@
-# BirdForCausalLM: not emitted, FG609 at 23: a statement between head and loss has a `match`
+# BirdForCausalLM: not emitted, FG602 at 28: the hidden states are bound again between head and loss

@@ -6,7 +6,7 @@ class BirdForCausalLM:
             self.lm_head,
             labels,
             loss="ForCausalLMLoss",
-            where=lambda: not (self.config.z_loss_coefficient > 0),
+            where=lambda: not self.config.z_loss_coefficient > 0,
         ):
             logits = None
             loss = causal_lm_loss(
