@@ -27,7 +27,7 @@ from fusegen.codegen.harmless import (
     is_harmless_method,
     is_view,
 )
-from fusegen.codegen.members import Criterion, InFile, Linear, Member, ModuleList, Plain, Tensor, is_config
+from fusegen.codegen.members import Criterion, InFile, Linear, Member, ModuleList, Plain, is_config
 from fusegen.codegen.operands import is_module_path
 from fusegen.codegen.state import (
     acts_when_used,
@@ -45,6 +45,7 @@ from fusegen.codegen.values import (
     Const,
     Global,
     Index,
+    Opaque,
     Param,
     Select,
     Self,
@@ -283,7 +284,7 @@ class Effects:
         """Whether a change of a value in place may reach the model or the hidden states."""
         if value in self.ways:
             return False
-        if is_container(value) or value == self._keywords:
+        if _is_made_here(value) or value == self._keywords:
             return False  # What it holds stays as it is, and the hidden states were taken out of it before.
         if is_of_model(value, self.reading):
             return not is_plain_number(value, self.reading)
@@ -317,7 +318,8 @@ class Effects:
                 return self._harm_of_module(place, call, depth)
             case Attr(base, name):
                 moves = name in MODULE_METHODS and may_be_module(base, self.reading)
-                harmless = is_harmless_method(name) and not (moves or _is_unknown(base, name))
+                unknown = name in CONTAINER_METHODS and not _is_made_here(base) and base != self._keywords
+                harmless = is_harmless_method(name) and not (moves or unknown)
             case Call(Global(path)) as made:
                 harmless = path.startswith("torch.nn.") and not in_place(made)
             case _:
@@ -398,8 +400,8 @@ def _makes_module(value: Value) -> bool:
             return (name[:1].isupper() and not in_place(value)) or name == "get_activation"
         case Call(Attr(Global(), "from_config" | "_from_config") | Index(Global())) | Index(Global()):
             return True
-        case Attr(base, _):
-            return is_config(base)
+        case Attr(base, name):
+            return is_config(base) and "act" in name
         case Select(_, then, other):
             return _makes_module(then) and _makes_module(other)
     return False
@@ -466,6 +468,8 @@ def _is_imported(path: str) -> bool:
     return "." in path.lstrip(".") and not re.match(r"\.\w", path)
 
 
-def _is_unknown(base: Value, name: str) -> bool:
-    """A method that changes a container, of something that is not shown to be one: `cache.update(...)`."""
-    return name in CONTAINER_METHODS and not is_container(base) and not isinstance(base, Param)
+def _is_made_here(value: Value) -> bool:
+    """Whether a value is a list, a dict or an output that the function made, in a loop as well."""
+    if isinstance(value, Opaque) and value.why in ("bound in a loop, with or try", "changed in place"):
+        return any(map(_is_made_here, value.parts[:1]))
+    return is_container(value)

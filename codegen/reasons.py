@@ -118,7 +118,7 @@ _ALL = (
         "FG208",
         "criterion-handed-on",
         "the criterion is used for more than its call",
-        "A hook, another setting or somebody who holds it may make it compute another loss than the one it was made for.",
+        "A hook, another setting or somebody who holds it may make it compute another loss than it was made for.",
         "loss_fct = CrossEntropyLoss(); loss_fct.register_forward_hook(double); loss = loss_fct(logits, labels)",
         "Arguments of the criterion where it is made.",
     ),
@@ -264,9 +264,9 @@ _ALL = (
         "FG609",
         "state-may-change",
         "matched; not emitted yet: something may change between where the original and where the fused call reads it",
-        "The fused branch multiplies with the head where the original computes its loss. Whatever stands in between and "
-        "is not known to be harmless may change the head's weight, the hidden states, an operand, a criterion or a mode "
-        "of torch.",
+        "The fused branch multiplies with the head where the original computes its loss. Whatever stands in between "
+        "and is not known to be harmless may change the head's weight, the hidden states, an operand, a criterion or "
+        "a mode of torch.",
         "logits = self.lm_head(h) * self.scale; self.step(); loss = loss_fct(logits.view(-1, V), labels.view(-1))",
         "The statement before the head or after the loss, or a function of the same file that can be followed.",
     ),

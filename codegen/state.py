@@ -116,8 +116,8 @@ def may_be_module(value: Value, reading: Reading) -> bool:
             result = reading.inside(value)
             return result is None or may_be_module(result, reading)
         case Call(Global(path)) if (
-            path.startswith("torch.") and not path.startswith("torch.nn.") or "functional" in path
-        ):
+            path.startswith("torch.") and not path.startswith("torch.nn.")
+        ) or "functional" in path:
             return False
         case Call(Attr(base, _)) | Attr(base, _) | Index(base, _):
             return may_be_module(base, reading)
