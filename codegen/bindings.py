@@ -38,12 +38,14 @@ class Sink:
 class Trace:
     """All that a function computes: its calls, its sinks, its attribute stores and its joined result.
 
+    `loads` is what each name held where it was read, by the `id` of its node.
     `before` is what names hold before each statement, by its `id`, where that was asked for.
     """
 
     calls: list[CallRecord] = field(default_factory=list)
     sinks: list[Sink] = field(default_factory=list)
     stores: list[tuple[Attr, Value, tuple[Value, ...]]] = field(default_factory=list)
+    loads: dict[int, Value] = field(default_factory=dict)
     result: Value | None = None
     before: dict[int, Environment] = field(default_factory=dict)
 
@@ -88,10 +90,10 @@ class Bindings:
 
     def mutate(self, old: Value, new: Value) -> None:
         """`old` was changed in place into `new`: no other name that may share its tensor keeps its value."""
+        self.sink("changed", old, new.node or ast.Pass())
         roots = self.roots(old)
         if not roots:
             return
-        self.sink("changed", old, new.node or ast.Pass())
         if isinstance(old, Attr):
             self.place(old, new)
         for name, value in list(self.env.items()):

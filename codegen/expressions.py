@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 
 from fusegen.codegen.bindings import Bindings, CallRecord, join
-from fusegen.codegen.storage import SHARING_ATTRIBUTES, VIEWS, changed_by, is_container, is_made_of_torch
+from fusegen.codegen.storage import SHARING_ATTRIBUTES, VIEWS, changed_by, is_container, is_made_of_torch, is_tuple
 from fusegen.codegen.syntax import COMPARISONS, OPERATORS, UNARY
 from fusegen.codegen.values import (
     Attr,
@@ -49,7 +49,8 @@ class Expressions(Bindings):
     def evaluate(self, node: ast.expr) -> Value:
         match node:
             case ast.Name(id=name):
-                return self.env[name] if name in self.env else self.resolve(name)
+                value = self.trace.loads[id(node)] = self.env[name] if name in self.env else self.resolve(name)
+                return value
             case ast.Constant(value=value):
                 return Const(value, node=node)
             case ast.Attribute(value=base, attr=name):
@@ -219,6 +220,8 @@ class Expressions(Bindings):
             other = self.opaque("may share what was changed in place", node, old, value)
             if is_container(old):
                 # The container gets longer; what it holds stays as it is.
+                if not is_tuple(old):
+                    self.sink("changed", old, node)
                 for name in [name for name, held in self.env.items() if held is old]:
                     self.bind(name, other)
             else:
@@ -241,10 +244,14 @@ class Expressions(Bindings):
         base = (
             self.evaluate(target.value) if isinstance(target, ast.Attribute | ast.Subscript) else self.evaluate(target)
         )
-        self.mutate(base, self.opaque("changed in place", target, base))
         if isinstance(target, ast.Attribute):
-            place = Attr(base, target.attr)
-            self.place(place, self.opaque("changed in place", target, place))
+            place = Attr(base, target.attr, node=target)
+            held = self.opaque("changed in place", target, place)
+            self.trace.stores.append((place, held, tuple(self.path)))
+            self.mutate(place, held)
+            self.place(place, held)
+        else:
+            self.mutate(base, self.opaque("changed in place", target, base))
 
 
 def _is_pure(func: Value) -> bool:

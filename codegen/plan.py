@@ -122,11 +122,12 @@ class _Planner:
         self.losses = losses
         self.function = analysis.block.node
         self.line = losses[0].node.lineno
-        self.effects = Effects(analysis, losses)
         self.nested = nested_functions(self.function)
         self.tests = _tests(analysis)
         of_losses = [guard for loss in losses for guard in guards_of(loss.found, analysis.reading)]
         self.conditions: list[Guard] = [*analysis.uses.guards, *of_losses]
+        asked_for = [*self.tests.values(), *(each.value for each in self.conditions if each.value is not None)]
+        self.effects = Effects(analysis, losses, asked_for)
 
     def edit(self) -> tuple[Edit, Place] | PlanRefusal:
         head = head_call(self.losses[0].found, self.analysis)
@@ -171,7 +172,8 @@ class _Planner:
             return branch.refusal
         before = [*head.before, *(f"{name} = {text}" for name, (_, text) in zip(others, head.others, strict=True))]
         lines = self._lines(branch, head, place, before, guards)
-        lines = self._disturbed([*between, *when.body]) or lines
+        if not isinstance(lines, PlanRefusal):
+            lines = self._disturbed([place.block[place.start], *between, *when.body], place.rest) or lines
         if isinstance(lines, PlanRefusal):
             return lines
         stock = next(line.call.stock for line in lines if isinstance(line, LossCall))
@@ -191,13 +193,17 @@ class _Planner:
             raise Unwritable(f"`{labels}` may be unbound")
         return start.text(later)
 
-    def _disturbed(self, statements: list[ast.stmt]) -> PlanRefusal | None:
-        """Why a statement up to the last loss must not run before the head's product."""
+    def _disturbed(self, statements: list[ast.stmt], rest: list[ast.stmt]) -> PlanRefusal | None:
+        """Why a statement up to the last loss must not run before the head's product, or one in `rest` after it."""
         last = max(position for loss in self.losses if (position := holding(statements, loss.node)) is not None)
         for statement in statements[: last + 1]:
-            what = self.effects.disturbing(statement)
-            if what is not None:
-                return self.refusal("FG601", f"a statement between head and loss {what}", statement.lineno)
+            touch = self.effects.touching(statement)
+            if touch is not None:
+                return self.refusal("FG609", f"a statement between head and loss {touch.what}", touch.line)
+        for statement in [*statements[last + 1 :], *rest]:
+            touch = self.effects.outlasting(statement)
+            if touch is not None:
+                return self.refusal("FG610", f"a statement after the loss {touch.what}", touch.line)
         return None
 
     def _lines(
@@ -217,8 +223,8 @@ class _Planner:
         problem = self._unavailable(branch, head, list(calls.values()), guards)
         if problem is not None:
             return self.refusal("FG602", problem)
-        for statement in branch.left_out:
-            if (called := self.effects.lost(statement)) is not None:
+        for statement in (place.block[place.start], *branch.left_out):
+            if (called := self.effects.lost(statement, head.node)) is not None:
                 return self.refusal(
                     "FG601", f"a statement that reads the logits calls {called} as well", statement.lineno
                 )
@@ -291,9 +297,10 @@ class _Planner:
 
     def _moves(self, head: HeadCall, branch: Branch) -> bool:
         """Whether the hidden states would be computed later than in the original, or more than once, and notice it."""
+        acts = any(calls_in(text) or stores_on_an_object(text) for text in branch.kept)
         if calls_in(head.hidden):
-            return len(self.losses) > 1 or bool(head.others) or any(map(calls_in, branch.kept))
-        return not head.hidden.isidentifier() and any(map(stores_on_an_object, branch.kept))
+            return len(self.losses) > 1 or bool(head.others) or acts
+        return not head.hidden.isidentifier() and acts
 
     def _unavailable(
         self, branch: Branch, head: HeadCall, calls: list[Arguments], guards: tuple[str, ...]

@@ -102,6 +102,14 @@ _ALL = (
         "Set it in `__init__`, or pass the value as an argument.",
     ),
     Reason(
+        "FG208",
+        "criterion-handed-on",
+        "the criterion is used for more than its call",
+        "A hook, another setting or somebody who holds it may make it compute another loss than it was made for.",
+        "loss_fct = CrossEntropyLoss(); loss_fct.register_forward_hook(double); loss = loss_fct(logits, labels)",
+        "Arguments of the criterion where it is made.",
+    ),
+    Reason(
         "FG209",
         "not-what-runs",
         "another function may run in place of the one that was read",
@@ -246,6 +254,24 @@ _ALL = (
         "The function is left as it is; the other forwards of its file are written.",
         "an edit that is no Python",
         "Report it with the forward; the failure of the file says more.",
+    ),
+    Reason(
+        "FG609",
+        "state-may-change",
+        "matched; not emitted yet: something may change between where the original and where the fused call reads it",
+        "The fused branch multiplies with the head where the original computes its loss. Whatever stands in between "
+        "and is not known to be harmless may change the head's weight, the hidden states, an operand, a criterion or "
+        "a mode of torch.",
+        "logits = self.lm_head(h) * self.scale; self.step(); loss = loss_fct(logits.view(-1, V), labels.view(-1))",
+        "The statement before the head or after the loss, or a function of the same file that can be followed.",
+    ),
+    Reason(
+        "FG610",
+        "changed-after-the-loss",
+        "matched; not emitted yet: the head's weight or the hidden states are changed in place after the loss",
+        "The original's backward reads both as they are then; the fused call may have computed the gradient before.",
+        "loss = self.loss_function(...); self.lm_head.weight.data.mul_(0.5)",
+        "The change after backward, by whoever trains the model.",
     ),
     Reason(
         "FG612",

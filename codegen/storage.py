@@ -47,15 +47,19 @@ SHARING_ATTRIBUTES = frozenset(["T", "mT", "H", "mH", "data", "grad", "real", "i
 _COLLECTIONS = frozenset(["list", "tuple", "dict", "set"])
 
 
-_CONTAINER_METHODS = frozenset(
-    ["pop", "popitem", "update", "append", "extend", "insert", "clear", "setdefault", "remove"]
+CONTAINER_METHODS = frozenset(
+    "pop popitem update append extend insert clear setdefault remove reverse rotate appendleft popleft "  # noqa: SIM905
+    "extendleft move_to_end discard".split()
 )
+
+# Methods of a container that leave it as it is.
+_CONTAINER_READS = frozenset("get keys values items copy index count to_tuple".split())  # noqa: SIM905
 
 
 def changed_by(call: Call) -> Iterable[Value]:
     """The values that a call changes in place, by torch's conventions: `x.op_()`, `op_(x)`, `out=`, `inplace=`."""
     match call.func:
-        case Attr(base, name) if changes(name):
+        case Attr(base, name) if changes(name) or (is_container(base) and name not in _CONTAINER_READS):
             yield base
         case Call(Global("getattr"), (base, name, *_)) if not (
             isinstance(name, Const) and not changes(str(name.value))
@@ -76,7 +80,7 @@ def changes(method: str) -> bool:
     """Whether a method changes its object by its name: `mul_`, `append`, `__setitem__`, `__iadd__`."""
     if method.endswith("__"):
         return method.startswith(("__i", "__seti", "__deli"))
-    return method.endswith("_") or method in _CONTAINER_METHODS
+    return method.endswith("_") or method in CONTAINER_METHODS
 
 
 def is_made_of_torch(value: Value) -> bool:
@@ -101,6 +105,18 @@ def is_container(value: Value) -> bool:
             return is_container(base)
         case Binary("+", left, right) | Select(_, left, right):
             return is_container(left) or is_container(right)
+    return False
+
+
+def is_tuple(value: Value) -> bool:
+    """A container that never changes: what `+=` makes of it is another one."""
+    match value:
+        case Sequence(kind, _):
+            return kind == "tuple"
+        case Call(Global(path)):
+            return path == "tuple"
+        case Binary("+", left, right) | Select(_, left, right):
+            return is_tuple(left) and is_tuple(right)
     return False
 
 

@@ -13,6 +13,7 @@ from fusegen.codegen.alignment import alignment
 from fusegen.codegen.bindings import CallRecord, Trace
 from fusegen.codegen.chain import Chain, peel
 from fusegen.codegen.choosing import NO_LOSS
+from fusegen.codegen.criteria import criterion_changed
 from fusegen.codegen.delegation import delegation
 from fusegen.codegen.describe import vocabulary_loss
 from fusegen.codegen.findings import Analysis, Found
@@ -326,6 +327,9 @@ def _overwritten(found: tuple[Found, ...], block: FunctionBlock, walked: Trace, 
         for place, _, _ in walked.stores:
             if place.base in called:
                 return Refusal("FG207", place.node, f"`{describe(place)}`")
+        changed = criterion_changed(each.loss, walked)
+        if changed is not None:
+            return Refusal("FG208", changed, f"`{ast.unparse(changed)[:60]}`")
     return None
 
 

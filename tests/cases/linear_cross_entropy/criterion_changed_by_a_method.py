@@ -1,8 +1,4 @@
-# verdict: match
-# head: self.lm_head
-# labels: aligned
-# chain: none
-# guards: none
+# verdict: reject FG208 at 24
 
 import torch
 from torch import nn

@@ -1,4 +1,10 @@
-# verdict: reject FG101 at 16
+# verdict: match
+# head: self.lm_head in self.lm_head.decoder
+# before: self.lm_head.transform
+# labels: shifted
+# chain: none
+# keywords: **kwargs
+# guards: none
 
 import torch
 from torch import nn

@@ -1,1 +1,1 @@
-# BirdForCausalLM: not emitted, FG601 at 22: a statement between head and loss changes `self.lm_head.weight.data` in place
+# BirdForCausalLM: not emitted, FG609 at 22: a statement between head and loss calls `self.lm_head.weight.data.mul_`, which may change what the head reads

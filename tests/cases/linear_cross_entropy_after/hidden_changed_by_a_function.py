@@ -1,1 +1,1 @@
-# BirdForCausalLM: not emitted, FG601 at 26: a statement between head and loss calls `shake`, which may change what the head reads
+# BirdForCausalLM: not emitted, FG609 at 26: a statement between head and loss calls `shake`, which changes `self.model(input_ids)[0].data` (line 13)

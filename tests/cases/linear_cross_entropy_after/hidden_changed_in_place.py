@@ -1,1 +1,1 @@
-# BirdForCausalLM: not emitted, FG601 at 23: a statement between head and loss changes `self.model(input_ids)[0].view(-1).data` in place
+# BirdForCausalLM: not emitted, FG609 at 23: a statement between head and loss changes `self.model(input_ids)[0].view(-1).data`
