@@ -77,8 +77,7 @@ def commands(tree: Path, root: Path) -> Iterator[list[str]]:
         ["scan", "--source", str(tree), "--format", name, "-v", "-o", str(root / f"scan.{name}")] for name in formats
     )
     yield from (
-        ["emit", "--source", str(tree), "--layout", layout, "--out", str(root / f"emit-{layout}")]
-        for layout in LAYOUTS
+        ["emit", "--source", str(tree), "--layout", layout, "--out", str(root / f"emit-{layout}")] for layout in LAYOUTS
     )
     saved = str(root / "scan.json")
     yield from (["diff", saved, str(tree), "--format", name, "-o", str(root / f"diff.{name}")] for name in DIFF_FORMATS)

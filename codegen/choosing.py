@@ -6,7 +6,7 @@ Whatever may be a cross-entropy is walked: its name decides, or that of what it 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from fusegen.codegen.index import FileIndex, FunctionBlock
 
@@ -29,6 +29,8 @@ _LOGARITHMS = ("log_softmax", "logsumexp")
 _RENAMED = tuple(re.compile(rf"{name}[ \t]+as[ \t]+(\w+)") for name in _LOSSES)
 _ASSIGNED = tuple(re.compile(rf"{name}\b(?![ \t]*\()") for name in _LOSSES)
 _TO_A_NAME = re.compile(r"[ \t]*(\w+)[ \t]*=[ \t]*[\w.]*$")
+# So many characters hold the bases of a class.
+_HEADER = 300
 _CRITERION = re.compile(r"\bself\.(\w+)[ \t]*=[^=\n][^\n]*CrossEntropyLoss")
 _NESTED_FORWARD = re.compile(r"\n[ \t]+(?:async[ \t]+)?def[ \t]+forward\b")
 _CLASSIFIER = re.compile(r"For\w*(Classification|QuestionAnswering|MultipleChoice|NextSentence|Segmentation|Detection)")
@@ -110,10 +112,20 @@ class Choice:
         return None
 
     def _has_vocabulary(self, method: FunctionBlock) -> bool:
-        owner = self.index.classes.get(method.owner or "")
-        if owner is None or "vocab" not in self.index.text:
-            return False
-        return "vocab" in owner.text or any("vocab" in each.text for each in self.index.mro(owner.name))
+        return method.owner in self._with_vocabulary
+
+    @cached_property
+    def _with_vocabulary(self) -> set[str]:
+        """The classes that speak of a vocabulary, and those that name one of them where they begin."""
+        if "vocab" not in self.index.text:
+            return set()
+        found = {name for name, block in self.index.classes.items() if "vocab" in block.text}
+        new = found
+        while new:
+            rest = [block for name, block in self.index.classes.items() if name not in found]
+            new = {block.name for block in rest if any(name in block.text[:_HEADER] for name in new)}
+            found = found | new
+        return found
 
     def _has_mark(self, text: str) -> bool:
         return any(mark in text for mark in self.marks)

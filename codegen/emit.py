@@ -261,7 +261,7 @@ class FileEmitter:
         # Only here: a run that finds everything in the cache needs neither libcst nor jinja2, a quarter of a second.
         from fusegen.codegen.render import Original, module_text
         from fusegen.codegen.splice import SpliceError
-        from fusegen.codegen.whole_file import full_text, patch_text
+        from fusegen.codegen.whole_file import Unchangeable, full_text, patch_text
 
         path = planned[0][0].site.file
         original = Original(source.package, source.version or "unknown", path, digest)
@@ -271,6 +271,8 @@ class FileEmitter:
             text = (full_text if self.layout == FULL else module_text)(original, index, planned, self.version)
             compile(text, path, "exec")
             return text
+        except Unchangeable as error:
+            return Failure(path, 0, f"not written in the layout {self.layout}: {error}")
         except (SpliceError, SyntaxError) as error:
             return Failure(path, 0, f"the generated module is wrong: {error}", internal=True)
         except Exception:

@@ -12,7 +12,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from fusegen.codegen.class_body import reads
+from fusegen.codegen.class_body import class_body, reads
 from fusegen.codegen.decorators import unknown_class_decorator
 from fusegen.codegen.index import ClassBlock, FunctionBlock
 from fusegen.codegen.logit_ops.step import Refusal
@@ -66,8 +66,6 @@ def _rebound(block: FunctionBlock, owner: ClassBlock) -> Refusal | None:
         return _refusal(owner.body.bound[block.name], f"`{owner.name}` binds `{block.name}` again")
     if not reads(owner.text, block.name) and not _NAMESPACES.search(owner.text):
         return None
-    from fusegen.codegen.class_body import class_body
-
     whole = class_body(owner.text, owner.block.line, owner.definition)
     if whole.hidden:
         return _refusal(whole.hidden, f"the body of `{owner.name}` may bind any name here")

@@ -16,6 +16,11 @@ from fusegen.codegen.plan import Plan
 from fusegen.codegen.render import Original, free_names, fused_function, header, runtime_names
 from fusegen.codegen.splice import SpliceError
 
+
+class Unchangeable(SpliceError):
+    """A file that cannot be changed as a whole; its classes alone may be generated all the same."""
+
+
 Planned = list[tuple[Plan, FunctionBlock]]
 
 _NOTICE = """\
@@ -42,7 +47,7 @@ def patch_text(original: Original, index: FileIndex, planned: Planned, version: 
     try:
         before = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise SpliceError("the file is not UTF-8, and its patch would be") from error
+        raise Unchangeable("the file is not UTF-8, and its patch would be") from error
     mark = "\ufeff" if before.startswith("\ufeff") else ""
     return file_diff(original.file, before, mark + (changed.replace("\n", "\r\n") if "\r\n" in before else changed))
 
@@ -53,7 +58,7 @@ def _changed_file(index: FileIndex, planned: Planned, version: str) -> str:
     names = runtime_names(index, planned, {name for function in functions for name in free_names(function)})
     own = {*index.classes, *index.functions} & set(names)
     if own:
-        raise SpliceError(f"the file defines a `{min(own)}` of its own")
+        raise Unchangeable(f"the file defines a `{min(own)}` of its own")
     starts = _line_starts(index.text)
     edits = [(_after_imports(index.text), "", _import_text(names, version))]
     for (_, block), function in zip(planned, functions, strict=True):
@@ -90,7 +95,7 @@ def _after_imports(text: str) -> int:
         elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             break
     if last is None:
-        raise SpliceError("the file does not begin with imports")
+        raise Unchangeable("the file does not begin with imports")
     return (*_line_starts(text), len(text))[last]
 
 
@@ -104,7 +109,7 @@ def _absolute(text: str, original: Original) -> str:
             start = starts[node.lineno - 1] + node.col_offset
             spelled = _RELATIVE.match(text, start)
             if spelled is None or node.level > len(package):
-                raise SpliceError(f"the import in line {node.lineno} cannot be made absolute")
+                raise Unchangeable(f"the import in line {node.lineno} cannot be made absolute")
             parents = package[: len(package) - node.level + 1]
             module = ".".join([*parents, node.module] if node.module else parents)
             edits.append((start, spelled[0], f"from {module} import"))

@@ -127,7 +127,7 @@ def test_a_file_with_a_name_of_the_runtime_is_a_failure_not_a_wrong_file(
 ) -> None:
     emission = emitted(whole(WHOLE + "\n\ndef fusible():\n    pass\n"), layout)
     assert [failure.message for failure in emission.failures] == [
-        "the generated module is wrong: the file defines a `fusible` of its own"
+        f"not written in the layout {layout}: the file defines a `fusible` of its own"
     ]
     assert not any("modeling_whole" in path for path in emission.files)
 
