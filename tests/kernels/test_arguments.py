@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 
-from fusegen.kernels import linear_cross_entropy  # noqa: E402
+from fusegen.kernels import linear_cross_entropy, linear_cross_entropy_reference  # noqa: E402
 
 HIDDEN, VOCABULARY = 4, 11
 
@@ -103,3 +103,51 @@ def test_numbers_of_numpy():
     of_numpy = {name: numpy.array(value)[()] for name, value in options.items()}
     found = [linear_cross_entropy(hidden, weight, labels, **given) for given in (of_numpy, options)]
     torch.testing.assert_close(*found)
+
+
+NUMBERS = {
+    "float64": torch.tensor(5.0, dtype=torch.float64),
+    "float16 of one element": torch.tensor([5.0], dtype=torch.float16),
+    "bool": torch.tensor(True),
+    "bool of one element": torch.tensor([True]),
+    "int64": torch.tensor([[5]]),
+}
+
+
+@pytest.mark.parametrize("outputs", [(), ("logprob",)], ids=str)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_the_dtype_of_the_loss_is_that_of_torchs_division(name, outputs):
+    hidden, weight, labels = torch.randn(7, HIDDEN), torch.randn(VOCABULARY, HIDDEN).requires_grad_(), torch.arange(7)
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, labels, reduction="sum") / NUMBERS[name]
+    for function in (linear_cross_entropy, linear_cross_entropy_reference):
+        found = function(hidden, weight, labels, num_items=NUMBERS[name], outputs=outputs)
+        torch.testing.assert_close(found.loss if outputs else found, expected, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("options", [{"softcap": 0}, {"divisor": 0}, {"scale": 0.0}, {"divisor": -0.0}], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_numbers_that_reach_0(options, reduction):
+    """Nothing but what the statements give: a constant, or NaN."""
+    hidden, weight, labels = torch.randn(7, HIDDEN), torch.randn(VOCABULARY, HIDDEN).requires_grad_(), torch.arange(7)
+    found = [
+        (loss, torch.autograd.grad(loss.sum(), weight)[0])
+        for loss in (
+            function(hidden, weight, labels, reduction=reduction, **options)
+            for function in (linear_cross_entropy, linear_cross_entropy_reference)
+        )
+    ]
+    torch.testing.assert_close(*found, equal_nan=True)
+
+
+def test_a_sharded_tensor_is_refused_in_one_sentence():
+    distributed = pytest.importorskip("torch.distributed.tensor")
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    try:
+        mesh = torch.distributed.init_device_mesh("cpu", (2,))
+        hidden = distributed.distribute_tensor(torch.randn(8, HIDDEN), mesh, [distributed.Shard(0)])
+        with pytest.raises(TypeError, match="hidden: expected a tensor of this process, got a DTensor"):
+            linear_cross_entropy(hidden, torch.randn(VOCABULARY, HIDDEN), torch.arange(8))
+    finally:
+        torch.distributed.destroy_process_group()

@@ -51,7 +51,22 @@ class Case:
     outputs: bool = False
 
 
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {"softcap": 4.0},
+    {"label_smoothing": 0.1, "class_weight": True},
+    {"z_loss": 0.02, "outputs": True},
+)
+
+
+def around(*sizes: int) -> tuple[Case, ...]:
+    """Each option, and each together with fewer columns that count, one below, at and above sizes of a vocabulary."""
+    columns = [size + step for size in sizes for step in (-1, 0, 1)]
+    whole = [Case(1, 8, size, **option) for size in columns for option in OPTIONS]
+    return *whole, *(replace(case, vocabulary=case.vocabulary + 2, valid_vocab=case.vocabulary) for case in whole)
+
+
 CASES = (
+    *around(256),
     Case(5, 16, 77),
     Case(1, 24, 1000, softcap=5.0, bias=True),
     Case(1, 3, 1),
@@ -69,6 +84,7 @@ CASES = (
 )
 GPU_CASES = (
     *CASES,
+    *around(4096, 8192, 65536),
     Case(700, 72, 1301, 300, label_smoothing=0.1),
     Case(700, 72, 1301, 300, ignored=0.05, outputs=True),
     Case(1700, 72, 1301, 1024, ignored=0.5),
