@@ -22,9 +22,10 @@ import symtable
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -33,10 +34,9 @@ from transformers.loss import loss_utils
 
 from fusegen import coverage
 from fusegen.codegen.one_module import ModuleEmission, emit_module
-from fusegen.runtime import calls, in_memory
-from fusegen.runtime import outcomes as made_of
+from fusegen.runtime import calls, in_memory, outcomes
 from fusegen.runtime.generated_text import generated_function
-from fusegen.runtime.swaps import swaps
+from fusegen.runtime.swaps import Swap, swaps
 
 PACKAGE = "stub_world"
 BATCH, LENGTH, WIDTH, VOCABULARY = 2, 6, 8, 11
@@ -307,7 +307,7 @@ def load(text: str, model: str = "bird") -> World:
     tree = ast.parse(text)
     roles = _Roles()
     roles.visit(tree)
-    module = module_from_spec(ModuleSpec(name, in_memory._TextLoader(f"{name}.py", text), origin=f"{name}.py"))
+    module = module_from_spec(ModuleSpec(name, _Loader(text), origin=f"{name}.py"))
     module.__file__ = f"{name}.py"
     stubs: dict[str, Any] = {}
 
@@ -333,6 +333,22 @@ def load(text: str, model: str = "bird") -> World:
 
 _REAL = {"torch", "functools", "contextlib", "copy", "random", "operator", "itertools", "math", "dataclasses", "typing"}
 _REAL |= {"collections", "types", "numpy", "os", "sys", "warnings", "inspect", "__future__", "abc", "enum", "re"}
+
+
+class _Loader(InspectLoader):
+    """Knows the text of a module, by which `install` sees whether a method is as it was written."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def get_source(self, fullname: str) -> str:
+        return self.text
+
+    def get_filename(self, fullname: str) -> str:
+        return f"{fullname}.py"
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
 
 
 class _StubModule(ModuleType):
@@ -379,17 +395,15 @@ def emission(world: World) -> ModuleEmission:
 
 def fused_methods(world: World, generated: ModuleEmission) -> dict[str, dict[str, FunctionType]]:
     """The generated methods that `install` would put in place, by class and name."""
-    if generated.text is None:
-        return {}
     found: dict[str, dict[str, FunctionType]] = {}
-    file = in_memory._shown(world.name, generated.text)
-    for site in generated.sites:
-        owner = getattr(world.module, site.class_name)
-        made = generated_function(generated.text, file, "generated", world.name, site.class_name, site.method)
-        body = made_of.Body(world.name, site.class_name, site.method, made, made_of.IN_MEMORY)
-        planned = swaps.planned(owner, body)
-        if not isinstance(planned, made_of.Refused):
-            found.setdefault(site.class_name, {})[site.method] = planned.function
+    for site in generated.sites if generated.text is not None else ():
+        place = site.class_name, site.method
+        name = f"{in_memory.PREFIX}.{world.name}"
+        function = generated_function(generated.text or "", f"<{name}>", name, world.name, *place)
+        body = outcomes.Body(world.name, *place, function, outcomes.IN_MEMORY)
+        swap = swaps.planned(getattr(world.module, site.class_name), body)
+        if isinstance(swap, Swap):
+            found.setdefault(site.class_name, {})[site.method] = swap.function
     return found
 
 
@@ -456,12 +470,16 @@ def _arguments(function: Any, setting: Setting) -> dict[str, Any]:
 def run(world: World, owner: str, methods: dict[str, FunctionType] | None, setting: Setting) -> Ran:
     """One training step of a class of the world, with `methods` in place of its own."""
     found = Ran()
+    cls = getattr(world.module, owner)
+    before = {name: vars(cls)[name] for name in methods or {}}
     calls.reset_coverage()
     random.seed(setting.seed)
     torch.default_generator.manual_seed(setting.seed)
     try:
         config = Config(**copy.deepcopy(setting.config))
-        model = getattr(world.module, owner)(config)
+        for name, function in (methods or {}).items():
+            setattr(cls, name, function)
+        model = cls(config)
         torch.default_generator.manual_seed(setting.seed + 1)
         with torch.no_grad():
             for parameter in model.parameters():
@@ -473,8 +491,6 @@ def run(world: World, owner: str, methods: dict[str, FunctionType] | None, setti
         if setting.change is not None:
             setting.change(model)
         names = dict(model.named_parameters())
-        for name, function in (methods or {}).items():
-            vars(model)[name] = MethodType(function, model)
         given = _arguments(type(model).forward.__get__(model), setting)
         found.parameters = tuple(inspect.signature(type(model).forward).parameters)
         torch.default_generator.manual_seed(setting.seed + 2)
@@ -488,6 +504,8 @@ def run(world: World, owner: str, methods: dict[str, FunctionType] | None, setti
     except Exception as error:
         found.raised, found.message = type(error).__name__, str(error)
     finally:
+        for name, function in before.items():
+            setattr(cls, name, function)
         torch.set_grad_enabled(True)
         torch.set_autocast_enabled("cpu", False)
         _clear_hooks()
