@@ -246,9 +246,13 @@ class Effects:
 
     def _load(self, node: ast.Attribute) -> str | None:
         """Reading an attribute may run a function of this file."""
-        text = self.reading.scope.index.text
-        runs = f"def {node.attr}(" in text or _HOOKS.search(text)
+        runs = self._may_run(node.attr)
         return f"reads `{ast.unparse(node)[:60]}`, which may run code of this file" if runs else None
+
+    def _may_run(self, attribute: str) -> bool:
+        """Whether the file has a function of that name, or one that is asked for every attribute."""
+        text = self.reading.scope.index.text
+        return f"def {attribute}(" in text or _HOOKS.search(text) is not None
 
     def _name(self, node: ast.Name, events: _Events) -> str | None:
         value = events.loads.get(id(node))
@@ -259,7 +263,7 @@ class Effects:
     def _stored(self, node: ast.Attribute, events: _Events) -> str | None:
         """Setting an attribute of the model is harmless where nothing of that name is read."""
         places = events.stores.get(id(node), [])
-        hooked = f"def {node.attr}(" in self.reading.scope.index.text or _HOOKS.search(self.reading.scope.index.text)
+        hooked = self._may_run(node.attr)
         for place in places:
             if hooked or place.name.startswith("_") or place.name in self._read or not self._is_apart(place.base):
                 return f"sets `{describe(place, 60)}`"
@@ -311,6 +315,9 @@ class Effects:
             case Global(path):
                 if path.startswith(".") and path[1:] in self.reading.scope.index.functions:
                     return self._inside(call, depth)
+                if path in ("getattr", "hasattr") and not self._trusting:
+                    name = call.argument(1, "name")
+                    return _UNKNOWN if not isinstance(name, Const) or self._may_run(str(name.value)) else None
                 harmless = (is_harmless_function(call, path) and self._holds_only(path.removeprefix("."))) or (
                     self._trusting and _is_imported(path) and not self._hands_over(call)
                 )
