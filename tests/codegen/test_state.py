@@ -373,6 +373,8 @@ def test_a_criterion_is_only_called(use: str) -> None:
         ("self.model.embed_tokens.weight.data.mul_(2)", "FG610"),
         ("for p in self.parameters(): p.data.mul_(2)", "FG610"),
         ("hidden_states.data.mul_(2)", "FG610"),
+        ("fn(self)", "FG610"),
+        ("self.callback()", "FG610"),
         ("self.table.data.clamp_(0, 1)", None),
         ("if loss is not None: loss += 1", None),
     ],
