@@ -150,21 +150,43 @@ class Effects:
 
         Modules of other files, and functions that do not get the model, are trusted: most of a forward is such calls.
         """
+        touch = self._trusting_copy()._touch(list(_visible(part)), self.events, 0)
+        return touch.what if touch is not None else None
+
+    def _trusting_copy(self) -> Effects:
         trusting = copy(self)
         trusting._trusting = True
-        touch = trusting._touch(list(_visible(part)), self.events, 0)
-        return touch.what if touch is not None else None
+        return trusting
 
     def outlasting(self, statement: ast.stmt) -> Touch | None:
         """What in a statement after the loss changes the head's weight or the hidden states: backward reads them."""
+        trusting = self._trusting_copy()
         for node in _visible(statement):
             changed = list(self.events.changed.get(id(node), []))
             for call in self.events.calls.get(id(node), []):
                 changed += self._changed_inside(call, 0)
+                if id(call.node) not in self.passed and trusting._gets_model(call):
+                    return Touch(f"hands the model to `{describe(call.func, 60)}`", getattr(node, "lineno", 0))
             saved = next((value for value in changed if self._is_saved(value)), None)
             if saved is not None:
                 return Touch(f"changes `{describe(saved, 60)}`", getattr(node, "lineno", statement.lineno))
         return None
+
+    def _gets_model(self, call: Call) -> bool:
+        """Whether a function that is not known may reach the parameters: it is one of the model, or gets the model."""
+        if isinstance(call.func, Attr) and (call.func.base == Self() or is_module_path(call.func)):
+            members = self.reading.scope.at(self.reading.owner or "", call.func)
+            if members or self.reading.called(call)[0] is None:
+                return any(isinstance(each, Plain) for each in members) and self._harm(call, 0) is not None
+            inner, block = self.reading.walk_inside(call), self.reading.called(call)[0]
+            if inner is not None:
+                return any(self._gets_model(record.call) for record in inner.calls)
+            if block is None or [ast.unparse(each) for each in block.node.decorator_list] != ["staticmethod"]:
+                return True
+            given = (*call.args, *(value for _, value in call.keywords))
+            heads = [render(loss.chain.head.place) for loss in self.losses if loss.chain.head.place is not None]
+            return any(head.startswith(render(value)) for value in given for head in heads)
+        return self._hands_over(call) is not None and self._harm(call, 0) is not None
 
     def _changed_inside(self, call: Call, depth: int) -> Iterator[Value]:
         """What functions of this file change in place."""
@@ -178,7 +200,9 @@ class Effects:
         """Whether a value may be the weight of the head, which may be tied to another one, or the hidden states."""
         heads = [render(loss.chain.head.place) for loss in self.losses if loss.chain.head.place is not None]
         for part in parts_of_model(value):
-            if not is_module_path(part) or "weight" in _attributes(part) or render(part).startswith(tuple(heads)):
+            tensor = part.base if isinstance(part, Attr) and part.name == "data" else part
+            apart = is_tensor(tensor, self.reading) and not render(tensor).startswith(tuple(heads))
+            if not apart:
                 return True
         return not self._roots(value).isdisjoint(self._hidden_roots)
 
@@ -246,9 +270,13 @@ class Effects:
 
     def _load(self, node: ast.Attribute) -> str | None:
         """Reading an attribute may run a function of this file."""
-        text = self.reading.scope.index.text
-        runs = f"def {node.attr}(" in text or _HOOKS.search(text)
+        runs = self._may_run(node.attr)
         return f"reads `{ast.unparse(node)[:60]}`, which may run code of this file" if runs else None
+
+    def _may_run(self, attribute: str) -> bool:
+        """Whether the file has a function of that name, or one that is asked for every attribute."""
+        text = self.reading.scope.index.text
+        return f"def {attribute}(" in text or _HOOKS.search(text) is not None
 
     def _name(self, node: ast.Name, events: _Events) -> str | None:
         value = events.loads.get(id(node))
@@ -259,7 +287,7 @@ class Effects:
     def _stored(self, node: ast.Attribute, events: _Events) -> str | None:
         """Setting an attribute of the model is harmless where nothing of that name is read."""
         places = events.stores.get(id(node), [])
-        hooked = f"def {node.attr}(" in self.reading.scope.index.text or _HOOKS.search(self.reading.scope.index.text)
+        hooked = self._may_run(node.attr)
         for place in places:
             if hooked or place.name.startswith("_") or place.name in self._read or not self._is_apart(place.base):
                 return f"sets `{describe(place, 60)}`"
@@ -311,6 +339,9 @@ class Effects:
             case Global(path):
                 if path.startswith(".") and path[1:] in self.reading.scope.index.functions:
                     return self._inside(call, depth)
+                if path in ("getattr", "hasattr") and not self._trusting:
+                    name = call.argument(1, "name")
+                    return _UNKNOWN if not isinstance(name, Const) or self._may_run(str(name.value)) else None
                 harmless = (is_harmless_function(call, path) and self._holds_only(path.removeprefix("."))) or (
                     self._trusting and _is_imported(path) and not self._hands_over(call)
                 )

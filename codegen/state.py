@@ -41,19 +41,25 @@ _GIVE_PARAMETERS = frozenset(
     "get_output_embeddings".split()
 )
 
+_CREATING = frozenset("zeros ones full empty tensor arange rand randn".split())  # noqa: SIM905
+
 _LAZY = frozenset(["map", "filter", "iter"])
 
 
 def is_new(value: Value) -> bool:
     """Whether a value is the result of an operation that makes a tensor, or a number."""
     match value:
-        case Const() | Slice() | Unary():
+        case Const() | Slice():
             return True
+        case Unary(op, _):
+            return op != "+"  # which gives back the tensor itself
         case Binary():
             return not is_container(value) and not isinstance(value.node, ast.AugAssign)
-        case Call(Attr(_, name)) | Call(Global(name)):
-            bare = name.removeprefix("torch.")
-            return makes_new(bare) or (name != bare and bare in ("zeros", "ones", "full", "empty", "tensor", "arange"))
+        case Call(Attr(_, name)):
+            return makes_new(name)
+        case Call(Global(path)):
+            name = path.removeprefix("torch.")
+            return name != path and (makes_new(name) or name in _CREATING)
     return False
 
 

@@ -1,4 +1,4 @@
-"""What stands between a head and its loss must be known to be harmless: each mutation is refused, each neighbour not."""
+"""What may stand between a head and its loss: each mutation is refused, each harmless neighbour is not."""
 
 from __future__ import annotations
 
@@ -256,6 +256,10 @@ self.loss_function = fn
 F.batch_norm(hidden_states, self.table, self.table, training=True)
 hidden_states.register_hook(fn)
 print(hidden_states.detach_())
+x = getattr(self, "bump")
+x = hasattr(self, "bump")
+h = max([hidden_states.detach()]); h.mul_(2)
+h = +hidden_states.detach(); h.mul_(2)
 """
 
 
@@ -369,6 +373,8 @@ def test_a_criterion_is_only_called(use: str) -> None:
         ("self.model.embed_tokens.weight.data.mul_(2)", "FG610"),
         ("for p in self.parameters(): p.data.mul_(2)", "FG610"),
         ("hidden_states.data.mul_(2)", "FG610"),
+        ("fn(self)", "FG610"),
+        ("self.callback()", "FG610"),
         ("self.table.data.clamp_(0, 1)", None),
         ("if loss is not None: loss += 1", None),
     ],
