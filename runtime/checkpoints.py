@@ -49,10 +49,9 @@ def told(carry: Carry) -> Iterator[None]:
 def _tell(carry: Carry) -> None:
     for keeper, method in _KEEPERS:
         cls = getattr(checkpoint, keeper, None)
-        original = vars(cls).get(method) if isinstance(cls, type) else None
-        if original is not None:
-            _originals.append((cls, method, original))
-            setattr(cls, method, _carrying(original, carry))
+        if isinstance(cls, type) and method in vars(cls):
+            _originals.append((cls, method, vars(cls)[method]))
+            setattr(cls, method, _carrying(vars(cls)[method], carry))
 
 
 def _carrying(original: Any, carry: Carry) -> Any:

@@ -44,7 +44,11 @@ def _named(found: Any) -> str:
             return f"{found.__module__}.{found.__qualname__}"
         case nn.Module():
             return _named(type(found))
-    return f"{dotted_name(found)}{_place(found)}"
+    try:
+        return f"{dotted_name(found)}{_place(found)}"
+    except (KeyError, ValueError):
+        # A function without a module, or wrappers in a circle.
+        return _named(type(found))
 
 
 def _tensor(tensor: Tensor) -> str:

@@ -31,7 +31,7 @@ from fusegen.runtime.reasons import FAILED, LABELS
 
 _READ_BY_STOCK_LOSSES = ("num_items_in_batch", "ignore_index", "shift_labels")
 
-# Raised inside a checkpoint once it has what it needs; no failure.
+# Raised when a checkpoint has what the fused loss has computed again; no failure.
 _ENOUGH = getattr(checkpoint, "_StopRecomputationError", ())
 
 
@@ -210,6 +210,7 @@ def _fused(
         try:
             loss = linear_cross_entropy(rows, head.weight, targets, bias=head.bias, **transforms, **options)
         except _ENOUGH:
+            calls.settle(calls.FUSED)
             raise
         except Exception as error:
             calls.settle(FAILED, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

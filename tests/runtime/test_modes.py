@@ -144,7 +144,12 @@ def test_a_compiled_forward_under_modes(tiny_llama):
     install()
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    active = {nullcontext(): "fused", torch.device("cpu"): "fused", BaseTorchFunctionMode(): "fused", Doubled(): "FG526"}
+    active = {
+        nullcontext(): "fused",
+        torch.device("cpu"): "fused",
+        BaseTorchFunctionMode(): "fused",
+        Doubled(): "FG526",
+    }
     for mode, outcome in active.items():
         calls.reset_coverage()
         with mode:

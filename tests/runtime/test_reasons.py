@@ -128,6 +128,30 @@ def test_what_was_found_is_named(tiny_llama, monkeypatch, caplog, change):
     assert name in named[0]
 
 
+def test_what_has_no_name_is_named_by_its_class(tiny_llama):
+    model, _ = tiny_llama
+    made = {}
+    exec("def nameless(*args): pass", {"__builtins__": {}}, made)
+    del made["nameless"].__globals__["__builtins__"]
+    circle = lambda *args: None  # noqa: E731
+    circle.__wrapped__ = circle
+    for hook in (made["nameless"], circle):
+        model.lm_head.register_forward_hook(hook)
+        assert not ask(model)
+        model.lm_head._forward_hooks.clear()
+    assert unfused()[0]["found"] == ["hook of head: builtins.function"]
+
+
+def test_a_compiled_call_without_labels(tiny_llama):
+    model, batch = tiny_llama
+    install()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    assert compiled(batch["input_ids"]).logits is not None
+    assert set(next(iter(coverage().values()))) == {"FG528"}
+    torch._dynamo.reset()
+
+
 def test_the_line_of_a_condition_is_named(tiny_llama):
     model, _ = tiny_llama
     condition = lambda: False  # noqa: E731
