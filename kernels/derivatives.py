@@ -240,7 +240,8 @@ class _Tangent(_Function):
         (zero, *tensors), rule = ctx.saved_tensors, ctx.rule
         likes, tangents = tensors[rule.n_saved :][: len(gradients)], tensors[rule.n_saved + len(gradients) :]
         # A gradient that nobody gave is one of zeros.
-        gradients = [torch.zeros_like(like) if g is None else g for g, like in zip(gradients, likes, strict=True)]
+        pairs = zip(gradients, likes, strict=True)
+        gradients = tuple(torch.zeros_like(like) if g is None else g for g, like in pairs)
         by_tangents = _Backward.apply(rule, zero, *tensors[: rule.n_saved], *gradients)
         by_operands = [None if t is None else b for t, b in zip(tangents, by_tangents, strict=True)]
         return None, torch.zeros_like(zero), *[None] * (rule.n_saved + len(gradients)), *by_operands
