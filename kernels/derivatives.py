@@ -87,7 +87,8 @@ def set_up(cls: Any) -> Callable[..., None]:
         cls.save_context(context, inputs, outputs[len(cls.results) + len(cls.auxiliary) :])
         ctx.set_materialize_grads(context.materializes_grads)
         saved, context.saved_tensors = context.saved_tensors, ()
-        ctx.context, ctx.n_saved, ctx.second_derivative, leading = context, len(saved), None, ()
+        ctx.context, ctx.n_saved, ctx.second_derivative = context, len(saved), None
+        leading: Tensors = ()
         if any(isinstance(each, Tensor) and is_functorch_wrapped_tensor(each) for each in inputs):
             # No function can be called here at the level of the transform; the backward can.
             leading = tuple(each for each in inputs if isinstance(each, Tensor))
@@ -239,10 +240,11 @@ class _Tangent(_Function):
         (zero, *tensors), rule = ctx.saved_tensors, ctx.rule
         likes, tangents = tensors[rule.n_saved :][: len(gradients)], tensors[rule.n_saved + len(gradients) :]
         # A gradient that nobody gave is one of zeros.
-        gradients = [torch.zeros_like(like) if g is None else g for g, like in zip(gradients, likes, strict=True)]
+        pairs = zip(gradients, likes, strict=True)
+        gradients = tuple(torch.zeros_like(like) if g is None else g for g, like in pairs)
         by_tangents = _Backward.apply(rule, zero, *tensors[: rule.n_saved], *gradients)
-        by_tangents = [None if t is None else b for t, b in zip(tangents, by_tangents, strict=True)]
-        return None, torch.zeros_like(zero), *[None] * (rule.n_saved + len(gradients)), *by_tangents
+        by_operands = [None if t is None else b for t, b in zip(tangents, by_tangents, strict=True)]
+        return None, torch.zeros_like(zero), *[None] * (rule.n_saved + len(gradients)), *by_operands
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:

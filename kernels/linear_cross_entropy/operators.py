@@ -135,7 +135,8 @@ class LinearCrossEntropy(Operator, name="linear_cross_entropy"):
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensors:
         *gradients, unit = ctx.saved_tensors
         along = [*tangents[:2], *tangents[3:5]] if tangents else [None] * 4
-        total = sum(dot(g, tangent) for g, tangent in zip(gradients, along, strict=True) if tangent is not None)
+        found = [dot(g, tangent) for g, tangent in zip(gradients, along, strict=True) if tangent is not None]
+        total = torch.stack([each.to(ctx.dtype) for each in found]).sum()
         return ((total / unit if unit.dim() == 0 else total).to(ctx.dtype),)
 
     @staticmethod

@@ -129,6 +129,10 @@ SAMPLES = {
         *(torch.randn(6), None, torch.randn(6), torch.randn(6, 4), torch.randn(11, 4), LABELS, torch.randn(11)),
         *(torch.tensor(1.5), None, *OPTIONS, None, False, torch.float32, NEED),
     ),
+    "token_cross_entropy_jvp": lambda: (
+        *(torch.randn(6, 4), None, torch.randn(11), torch.tensor(0.5), torch.randn(6, 4), torch.randn(11, 4), LABELS),
+        *(torch.randn(11), torch.tensor(1.5), None, *OPTIONS, None, False, torch.float32),
+    ),
     "multiply_unless_one_": lambda: (torch.randn(6, 4), torch.tensor(2.0)),
 }
 
@@ -143,7 +147,7 @@ def test_opcheck(name):
 def test_every_registered_operator_is_checked():
     basic = {getattr(ops, each).name for each in ops.__all__ if each != "Sequence"}
     fused = {operators.LinearCrossEntropy.name, operators.TokenCrossEntropy.name, "token_cross_entropy_backward"}
-    assert set(SAMPLES) == basic | fused | {"multiply_unless_one_"}
+    assert set(SAMPLES) == basic | fused | {"token_cross_entropy_jvp", "multiply_unless_one_"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
