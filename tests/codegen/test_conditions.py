@@ -322,13 +322,17 @@ def fused_calls(shape: str, condition: str, change: str) -> int:
     return fused
 
 
+# A loop is not followed, and what gets `self` or the hidden states of the head's statement may change them (FG609).
+REFUSED = ("read in a loop", "changed in the head's statement", "read in a helper", "changed before a helper")
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_condition_means_what_it_meant_where_it_was_read(shape: str) -> None:
     pairs = [*itertools.product(CONDITIONS, CHANGES)]
     chosen = pairs if os.environ.get("FUSEGEN_ALL_CONDITIONS") else random.Random(shape).sample(pairs, 40)
     fused = [fused_calls(shape, condition, change) for condition, change in chosen]
     print(shape, len(fused), "forwards,", sum(each > 0 for each in fused), "emitted and fused")
-    assert shape == "read in a loop" or any(each > 0 for each in fused)
+    assert any(each > 0 for each in fused) != (shape in REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +366,8 @@ def test_each_kind_of_change(shape: str, condition: str, change: str) -> None:
     fused_calls(shape, condition, change)
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+# `getattr` of the module itself may give back what the head reads (FG609).
+@pytest.mark.parametrize("condition", [each for each in CONDITIONS if "getattr(self," not in each])
 def test_a_condition_that_nothing_changes_is_asked(condition: str) -> None:
-    for shape in ("read, changed, head", "head, changed, read", "used after", "read in a helper"):
+    for shape in ("read, changed, head", "head, changed, read", "used after"):
         assert fused_calls(shape, condition, "pass") > 0
