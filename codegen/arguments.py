@@ -14,9 +14,25 @@ from fusegen.codegen.composite import HeadCall
 from fusegen.codegen.findings import Found
 from fusegen.codegen.logit_ops.step import Step
 from fusegen.codegen.losses import READ_BY_STOCK_LOSSES
+from fusegen.codegen.members import Plain, Tensor, is_config
 from fusegen.codegen.operands import Point, Unwritable
+from fusegen.codegen.reading import Reading
 from fusegen.codegen.records import VocabularyLoss
-from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Value
+from fusegen.codegen.values import (
+    NONE,
+    Attr,
+    Binary,
+    Call,
+    Const,
+    Global,
+    Index,
+    Logic,
+    Param,
+    Select,
+    Value,
+    is_none,
+    negate,
+)
 from fusegen.codegen.vocabulary import own_width
 
 STOCK_KEYWORDS = "stock_keywords"
@@ -25,6 +41,7 @@ STOCK_KEYWORDS = "stock_keywords"
 _ADAPTERS = {"causal": "causal_lm_loss", "masked": "masked_lm_loss", "cross_entropy": "cross_entropy_loss"}
 _STOCK = {"causal": "ForCausalLMLoss", "masked": "ForMaskedLMLoss", "cross_entropy": None}
 _ORDER = ("logits_dtype", "vocab_bias", "scale", "divisor", "softcap", "valid_vocab", "loss_dtype")
+_NEEDS_A_NUMBER = frozenset(("scale", "soft_cap", "vocab_slice"))
 _CRITERION = frozenset(("ignore_index", "reduction", "label_smoothing"))
 
 
@@ -90,11 +107,14 @@ class VocabularyCall:
 
 
 def below_views(node: ast.expr) -> ast.expr:
-    """`labels` of `labels.contiguous().view(-1)`: the fused call flattens and moves by itself."""
+    """`labels` of `labels.contiguous().view(-1)`: the fused call flattens and moves by itself; other views stay."""
     match node:
-        case ast.Call(func=ast.Attribute(value=inner, attr="view" | "reshape" | "contiguous" | "flatten")):
+        case ast.Call(func=ast.Attribute(value=inner, attr="contiguous" | "flatten"), args=[], keywords=[]):
             return below_views(inner)
-        case ast.Call(func=ast.Attribute(value=inner, attr="to"), args=[ast.Attribute(attr="device")]):
+        case ast.Call(func=ast.Attribute(value=inner, attr="view" | "reshape"), args=[first, *others], keywords=[]):
+            if others or isinstance(first, ast.Tuple) or ast.unparse(first) == "-1":
+                return below_views(inner)
+        case ast.Call(func=ast.Attribute(value=inner, attr="to"), args=[ast.Attribute(attr="device")], keywords=[]):
             return below_views(inner)
     return node
 
@@ -167,6 +187,52 @@ def _transform(
     if step.when is not None and step.when != Binary("is not", operand, Const(None)):
         written = ast.IfExp(_written(step.when, point, f"the condition of {step.op}"), written, ast.Constant(None))
     return keyword, ast.unparse(written)
+
+
+def needed_operands(loss: VocabularyCall, reading: Reading) -> list[Value]:
+    """Conditions that no operand is None where the original computes with it: the adapters read None as no operation.
+
+    Arithmetic raises by itself where a part of it is None.
+    """
+    conditions: list[Value] = []
+    for step in loss.chain.steps:
+        if step.op not in _NEEDS_A_NUMBER:
+            continue
+        _, operand = step.arguments[0]
+        if _may_be_none(operand, reading) and not _says_given(step.when, operand):
+            given = Binary("is not", operand, NONE)
+            conditions.append(given if step.when is None else Logic("or", (negate(step.when), given)))
+    return conditions
+
+
+def _may_be_none(operand: Value, reading: Reading) -> bool:
+    match operand:
+        case Attr() if not is_config(operand.base):
+            members = reading.scope.at(reading.owner or "", operand)
+            return not members or any(
+                not isinstance(member, Tensor)
+                and (not isinstance(member, Plain) or _may_be_none(member.value, reading))
+                for member in members
+            )
+        case Attr() | Param() | Index() | Call(Global("getattr")):
+            return True
+        case Select(_, then, other):
+            return _may_be_none(then, reading) or _may_be_none(other, reading)
+        case Logic(_, items):
+            return any(_may_be_none(item, reading) for item in items)
+    return is_none(operand)
+
+
+def _says_given(condition: Value | None, operand: Value) -> bool:
+    """Whether a condition holds for no operand that is None."""
+    match condition:
+        case Logic("and", items):
+            return any(_says_given(item, operand) for item in items)
+        case Binary("is not", left, right):
+            return left == operand and is_none(right)
+        case Binary(">" | ">=" | "<" | "<=", left, right):
+            return operand in (left, right)  # raises a TypeError by itself
+    return condition == operand
 
 
 def _written(value: Value, point: Point, what: str) -> ast.expr:

@@ -30,6 +30,7 @@ from fusegen.codegen.values import (
     Value,
     describe,
     is_none,
+    is_unbound,
     negate,
 )
 
@@ -107,10 +108,11 @@ def _makes_head(value: Value, inner: Value, reading: Reading) -> bool:
 
 def _branches(value: Select, reading: Reading, assumed: frozenset[Value], depth: int) -> Chain | Refusal:
     test, opposite = value.test, negate(value.test)
-    if test in assumed or _never(value.other):
-        return _pass(value, peel(value.then, reading, assumed, depth + 1))
-    if opposite in assumed or _never(value.then):
-        return _pass(value, peel(value.other, reading, assumed, depth + 1))
+    for taken, left, condition in ((value.then, value.other, test), (value.other, value.then, opposite)):
+        if condition in assumed:
+            return _pass(value, peel(taken, reading, assumed, depth + 1))
+        if is_none(left) or is_unbound(left):
+            return _pass(value, _where(condition, peel(taken, reading, assumed, depth + 1)))
     then = peel(value.then, reading, assumed | {test}, depth + 1)
     other = peel(value.other, reading, assumed | {opposite}, depth + 1)
     if isinstance(then, Chain) and isinstance(other, Chain):
@@ -125,9 +127,13 @@ def _branches(value: Select, reading: Reading, assumed: frozenset[Value], depth:
     return _pass(value, replace(chain, guards=(condition, *chain.guards)))
 
 
-def _never(value: Value) -> bool:
-    """A branch in which the name is not bound or None: the loss cannot be computed there."""
-    return is_none(value) or (isinstance(value, Opaque) and value.why == "unbound")
+def _where(condition: Value, chain: Chain | Refusal) -> Chain | Refusal:
+    """A chain whose logits are there only where a condition holds: the original raises where it does not."""
+    if isinstance(chain, Refusal):
+        return chain
+    if not _checkable(condition, chain):
+        return Refusal("FG204", condition.node, f"there are logits only where `{describe(condition)}`")
+    return replace(chain, guards=(condition, *chain.guards))
 
 
 def _pass(value: Value, chain: Chain | Refusal) -> Chain | Refusal:

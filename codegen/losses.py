@@ -50,6 +50,16 @@ READ_BY_STOCK_LOSSES = {
 }
 """The keywords besides logits and labels that each kind of stock loss reads; it ignores every other one."""
 _CRITERION_PARAMETERS = ("weight", "size_average", "ignore_index", "reduce", "reduction", "label_smoothing")
+_CALL_PARAMETERS = ("input", "target")
+_CROSS_ENTROPY_PARAMETERS = (*_CALL_PARAMETERS, *_CRITERION_PARAMETERS)
+_NLL_PARAMETERS = _CROSS_ENTROPY_PARAMETERS[:-1]
+_LITERALS: dict[str, tuple[type, ...]] = {
+    "num_items_in_batch": (int, float, type(None)),
+    "ignore_index": (int,),
+    "label_smoothing": (int, float),
+    "reduction": (str,),
+}
+"""The types of literals that a fused loss takes for a setting as the original does: True is no number of items."""
 
 
 _LOSS_NAME = re.compile(r"loss|cross_?entropy|criterion|nll|xent|(?<![a-z])ce(?![a-z])", re.IGNORECASE)
@@ -189,6 +199,9 @@ class LossReader:
         if any(isinstance(argument, Starred) for argument in call.args) or len(call.args) > len(_STOCK_PARAMETERS):
             return Refusal("FG302", call.node, "the loss is called with positional arguments that cannot be told apart")
         given: dict[str, Value] = dict(zip(_STOCK_PARAMETERS, call.args, strict=False))
+        repeated = next((keyword for keyword, _ in call.keywords if keyword in given), None)
+        if repeated is not None:
+            return Refusal("FG302", call.node, f"the loss is called with `{repeated}` twice, which raises a TypeError")
         extra: list[tuple[str, Value]] = []
         for keyword, value in call.keywords:
             if keyword is None:
@@ -207,6 +220,8 @@ class LossReader:
         foreign = next((name for name in given if name not in known and not self._is_number(given[name], owner)), None)
         if foreign is not None:
             return Refusal("FG305", call.node, f"`{foreign}` is no argument of {name}, which is meant for another loss")
+        if (odd := _odd_setting(given)) is not None:
+            return Refusal("FG305", call.node, odd)
         return Loss(
             kind, "self.loss_function", call, logits, effective, vocab_size, (*given.items(), *extra), preshifted
         )
@@ -217,51 +232,75 @@ class LossReader:
 
     def _cross_entropy(self, call: Call, made: Call, spelling: str) -> Loss | Refusal:
         functional = made is call
-        logits, labels = call.argument(0, "input"), call.argument(1, "target")
-        if (
-            logits is None
-            or labels is None
-            or (not functional and (len(call.args) > 2 or any(k is None for k, _ in call.keywords)))
-        ):
+        read = _bound(call, _CROSS_ENTROPY_PARAMETERS if functional else _CALL_PARAMETERS)
+        if isinstance(read, Refusal):
+            return read
+        if "input" not in read or "target" not in read:
             return Refusal("FG302", call.node, "the loss is called with arguments that cannot be told apart")
-        positional = made.args[2:] if functional else made.args
-        if any(isinstance(argument, Starred) for argument in positional):
-            return Refusal("FG305", made.node, "the criterion is made with `*` arguments")
-        given: dict[str, Value] = dict(zip(_CRITERION_PARAMETERS, positional, strict=False))
-        for keyword, value in made.keywords:
-            if keyword is None:
-                return Refusal("FG305", made.node, "the criterion is made with `**` arguments")
-            if keyword not in ("input", "target"):
-                given[keyword] = value
-        unknown = [name for name in given if name not in _CRITERION_PARAMETERS or name in ("size_average", "reduce")]
-        if unknown:
-            return Refusal("FG305", made.node, f"`{unknown[0]}` is no argument that the kernel takes")
+        logits, labels = read.pop("input"), read.pop("target")
+        given = read if functional else _bound(made, _CRITERION_PARAMETERS)
+        if isinstance(given, Refusal):
+            return given
+        unknown = next((name for name in ("size_average", "reduce") if name in given), None)
+        if unknown is not None:
+            return Refusal("FG305", made.node, f"`{unknown}` is no argument that the kernel takes")
+        if (odd := _odd_setting(given)) is not None:
+            return Refusal("FG305", made.node, odd)
         return Loss("cross_entropy", spelling, call, logits, labels, None, tuple(given.items()))
 
     def _negative_log_likelihood(self, call: Call, scores: Value) -> Loss | Refusal | OtherLoss:
         match scores:
-            case Call(Global("torch.nn.functional.log_softmax" | "torch.log_softmax")):
-                logits, dim = scores.argument(0, "input"), scores.argument(1, "dim")
+            case Call(Global("torch.nn.functional.log_softmax")):
+                softmax = _bound(scores, ("input", "dim", "_stacklevel", "dtype"))
+            case Call(Global("torch.log_softmax")):
+                softmax = _bound(scores, ("input", "dim", "dtype"))
             case Call(Attr(logits, "log_softmax")):
-                dim = scores.argument(0, "dim")
+                softmax = _bound(scores, ("dim", "dtype"))
+                softmax = softmax if isinstance(softmax, Refusal) else softmax | {"input": logits}
             case _:
                 return OtherLoss("nll_loss of something that is no log_softmax")
-        labels = call.argument(1, "target")
-        if logits is None or labels is None or dim != Const(-1):
+        given = _bound(call, _NLL_PARAMETERS)
+        if isinstance(softmax, Refusal) or isinstance(given, Refusal):
+            return softmax if isinstance(softmax, Refusal) else given  # type: ignore[return-value]
+        if "input" not in softmax or "target" not in given or softmax.get("dim") != Const(-1):
             return Refusal("FG302", call.node, "nll_loss of a log_softmax whose dimension is not -1")
-        keywords = tuple((name, value) for name, value in call.keywords if name not in (None, "input", "target"))
-        if len(call.args) > 2 or any(name not in ("ignore_index", "reduction", "weight") for name, _ in keywords):
+        labels = given["target"]
+        keywords = {name: value for name, value in given.items() if name not in ("input", "target")}
+        if any(name not in ("ignore_index", "reduction", "weight") for name in keywords):
             return Refusal("FG305", call.node, "nll_loss with arguments that the kernel does not take")
-        dtype = scores.keyword("dtype")
+        if (odd := _odd_setting(keywords)) is not None:
+            return Refusal("FG305", call.node, odd)
+        if "dtype" in softmax:
+            keywords["dtype"] = softmax["dtype"]
         return Loss(
-            "cross_entropy",
-            "nll_loss(log_softmax)",
-            call,
-            logits,
-            labels,
-            None,
-            (*keywords, *((("dtype", dtype),) if dtype else ())),
+            "cross_entropy", "nll_loss(log_softmax)", call, softmax["input"], labels, None, tuple(keywords.items())
         )
+
+
+def _bound(call: Call, parameters: tuple[str, ...]) -> dict[str, Value] | Refusal:
+    """The arguments of a call by the names of its parameters; FG305 where Python would not take them, or may not."""
+    if any(isinstance(argument, Starred) for argument in call.args) or any(name is None for name, _ in call.keywords):
+        code = "FG305" if parameters is _CRITERION_PARAMETERS else "FG302"
+        return Refusal(
+            code, call.node, f"`{describe(call.func)}` gets `*` or `**` arguments, which cannot be told apart"
+        )
+    if len(call.args) > len(parameters):
+        return Refusal("FG305", call.node, f"`{describe(call.func)}` is called with more arguments than it has")
+    given: dict[str, Value] = dict(zip(parameters, call.args, strict=False))
+    for name, value in call.keywords:
+        if name not in parameters or name in given:
+            what = f"with `{name}` twice" if name in given else f"with `{name}`, which it does not know"
+            return Refusal("FG305", call.node, f"`{describe(call.func)}` is called {what}")
+        given[str(name)] = value
+    return given
+
+
+def _odd_setting(given: dict[str, Value]) -> str | None:
+    """A literal that the fused loss would not take as the original does; None if there is none."""
+    for name, value in given.items():
+        if isinstance(value, Const) and name in _LITERALS and type(value.value) not in _LITERALS[name]:
+            return f"`{name}={describe(value)}` is not what the kernel takes"
+    return None
 
 
 def _calls(value: Value) -> bool:

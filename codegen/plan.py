@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from fusegen.codegen.arguments import STOCK_KEYWORDS, Arguments, VocabularyCall, loss_arguments
+from fusegen.codegen.arguments import STOCK_KEYWORDS, Arguments, VocabularyCall, loss_arguments, needed_operands
 from fusegen.codegen.asked import Asked, asked, early_return
 from fusegen.codegen.branch import Branch, Line, LossCall, PlanRefusal
 from fusegen.codegen.chain import Chain
@@ -42,7 +42,7 @@ from fusegen.codegen.statements import (
     stores_on_an_object,
 )
 from fusegen.codegen.surroundings import surrounding
-from fusegen.codegen.values import Binary, Call, Global, Index, Logic, Value, negate, render
+from fusegen.codegen.values import Binary, Call, Global, Index, Logic, Value, may_be_unbound, negate, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,8 @@ class _Planner:
         except Unwritable as reason:
             return self.refusal("FG601", f"what the loss is asked for by cannot be asked before the head: {reason}")
         through, criteria = self._passed_over(head)
-        guards = self._guards([*head.guards, *criteria], start)
+        needed = [given for loss in self.losses for given in needed_operands(loss, self.analysis.reading)]
+        guards = self._guards([*head.guards, *criteria, *needed], start)
         flat = when.body != [place.block[place.stop]]
         dead = self._dead(start, returns)
         branch = Branch(self.analysis, self.losses, logits, when.labels, dead, flat)
@@ -187,9 +188,11 @@ class _Planner:
     def _labels(self, labels: str, between: list[ast.stmt], place: Place, start: Point) -> str:
         """The labels of a loss as they can be asked for at its head: their name, or what they are about to be."""
         if labels not in bound_names(between):
+            if labels not in start.names or may_be_unbound(start.names[labels]):
+                raise Unwritable(f"`{labels}` may be unbound")
             return labels
         later = self.analysis.walked.before.get(id(place.block[place.stop]), {}).get(labels)
-        if later is None:
+        if later is None or may_be_unbound(later):
             raise Unwritable(f"`{labels}` may be unbound")
         return start.text(later)
 

@@ -238,6 +238,18 @@ def is_none(value: Value | None) -> bool:
     return isinstance(value, Const) and value.value is None
 
 
+def is_unbound(value: Value) -> bool:
+    """What a name holds where nothing has bound it: reading it raises."""
+    return isinstance(value, Opaque) and value.why == "unbound"
+
+
+def may_be_unbound(value: Value) -> bool:
+    """Whether a name that holds this is bound on some ways only."""
+    if isinstance(value, Select):
+        return may_be_unbound(value.then) or may_be_unbound(value.other)
+    return is_unbound(value)
+
+
 def unplaced(value: Value) -> Value:
     """The same value as something that nobody has read yet: it stands nowhere in the source."""
     return replace(value.with_children(unplaced), node=None)

@@ -30,6 +30,7 @@ from fusegen.runtime.projection import Projection
 from fusegen.runtime.reasons import FAILED, LABELS
 
 _READ_BY_STOCK_LOSSES = ("num_items_in_batch", "ignore_index", "shift_labels")
+_WRITTEN_IN_THE_CALL = ("logits", "labels", "vocab_size")
 
 # Raised when a checkpoint has what the fused loss has computed again; no failure.
 _ENOUGH = getattr(checkpoint, "_StopRecomputationError", ())
@@ -39,7 +40,13 @@ def stock_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Of a caller's keywords, those that the losses of transformers read; they ignore others, whatever their names.
 
     `model(..., softcap=1.0)` changes nothing in the original, and must not become an argument of the fused loss.
+
+    Raises:
+        TypeError: one of them is an argument that the call of the loss writes itself; as the original.
     """
+    for name in _WRITTEN_IN_THE_CALL:
+        if name in keywords:
+            raise TypeError(f"the loss got multiple values for argument {name!r}")
     return {name: keywords[name] for name in _READ_BY_STOCK_LOSSES if name in keywords}
 
 

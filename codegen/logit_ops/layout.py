@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fusegen.codegen.logit_ops.step import Kinds, Refusal, Step
-from fusegen.codegen.values import Attr, Call, Const, Global, Sequence, Value, describe
+from fusegen.codegen.values import Attr, Binary, Call, Const, Global, Logic, Sequence, Unary, Value, describe
 
 
 def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
@@ -16,7 +16,10 @@ def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
             shape = (
                 arguments[0].items if len(arguments) == 1 and isinstance(arguments[0], Sequence) else tuple(arguments)
             )
-            if len(shape) == 2 or (len(shape) > 2 and kinds.is_full_width(logits, shape[-1])):
+            flat = len(shape) == 2 and not isinstance(shape[0], Const)
+            rows = len(shape) == 2 and shape[0] == Const(-1) and shape[1] != Const(-1)
+            many = len(shape) > 2 and kinds.is_full_width(logits, shape[-1]) and shape.count(Const(-1)) < 2
+            if (flat or rows or many) and all(map(_may_be_a_size, shape)):
                 return Step("", logits, (), value.node, rows=True, width=shape[-1], flat=len(shape) == 2)
             return _refuse(value, kinds)
         case Call(Attr(logits, "flatten"), (Const(0), Const(1 | -2)), ()):
@@ -26,6 +29,20 @@ def read(value: Value, kinds: Kinds) -> Step | Refusal | None:
         ):
             return _refuse(value, kinds)
     return None
+
+
+def _may_be_a_size(value: Value) -> bool:
+    """Whether a size may be an integer: a truth value raises."""
+    match value:
+        case Const(size):
+            return type(size) is int
+        case (
+            Unary("not")
+            | Logic()
+            | Binary("==" | "!=" | "<" | "<=" | ">" | ">=" | "is" | "is not" | "in" | "not in" | "/")
+        ):
+            return False
+    return True
 
 
 def _refuse(value: Value, kinds: Kinds) -> Refusal | None:

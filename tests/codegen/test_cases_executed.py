@@ -6,7 +6,6 @@ that names of its config and its arguments may take, so that conditions take bot
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,13 +69,9 @@ def settings(case: str, first: Ran) -> Iterator[Setting]:
 
 
 def numbers(case: str, name: str) -> tuple[float | None, ...]:
-    """Other numbers for a name of the config; None and 0 only where no operation needs it to be a number."""
-    text = source(case)
-    chain = next((line for line in text.splitlines() if line.startswith("# chain:")), "")
-    asked = re.search(rf"{name}\b[^\n]* is not None|{name}\", None", text)
-    if name in chain:
-        return (None, 1, 3, 9) if asked else (1, 3, 9)
-    return None, 0, 1, 3, 9
+    """Other numbers for a name of the config; 0 only where no operation needs it. None raises where it is needed."""
+    chain = next((line for line in source(case).splitlines() if line.startswith("# chain:")), "")
+    return (None, 1, 3, 9) if name in chain else (None, 0, 1, 3, 9)
 
 
 def replaced(given: Setting, **changed: dict[str, Any]) -> Setting:

@@ -1,4 +1,4 @@
-# verdict: reject FG305 at 19
+# verdict: reject FG302 at 19
 
 import torch
 from torch import nn

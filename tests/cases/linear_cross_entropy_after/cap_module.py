@@ -1,7 +1,14 @@
 class BirdForCausalLM:
     def forward(self, input_ids=None, labels=None, **kwargs):
         hidden_states = self.model(input_ids)[0]
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss", through={"logit_softcap": BirdSoftcap}):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            through={"logit_softcap": BirdSoftcap},
+            where=lambda: self.logit_softcap.softcap is not None,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

@@ -1,7 +1,7 @@
 class BirdForCausalLM:
     def forward(self, input_ids=None, labels=None, **kwargs):
         hidden_states = self.model(input_ids)[0]
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss", where=lambda: self.config.cap is not None):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

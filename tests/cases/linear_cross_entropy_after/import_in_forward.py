@@ -3,7 +3,7 @@ class BirdForCausalLM:
         hidden_states = self.model(input_ids)[0]
         from torch.nn.functional import tanh
 
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss", where=lambda: self.config.cap is not None):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

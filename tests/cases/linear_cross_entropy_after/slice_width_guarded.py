@@ -1,7 +1,12 @@
 class BirdForCausalLM:
     def forward(self, input_ids=None, labels=None, **kwargs):
         hidden_states = self.model(input_ids)[0]
-        if fusible(self, self.lm_head, labels, where=lambda: self.config.vocab_size == self.config.kept):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            where=lambda: self.config.kept is not None and self.config.vocab_size == self.config.kept,
+        ):
             logits = None
             loss = cross_entropy_loss(
                 hidden_states,
