@@ -184,6 +184,8 @@ CHANGES = {
     "hidden states through numpy": Mutation("hidden_states.data.numpy()[:] = 2"),
     "hidden states of an object": Mutation("held.double()", before="held = Holder(hidden_states)", hidden="held.held"),
     "hidden states in a deque": Mutation("held.rotate(1)", before="held = deque(both)", hidden="held[0]"),
+    "hidden states that einsum gives back": Mutation('x = torch.einsum("bld->dlb", hidden_states.data)\nx.mul_(2)'),
+    "hidden states in a list that is repeated": Mutation("x = (both * 2)[2].data\nx.mul_(2)"),
     "labels in place": Mutation("x = labels if labels is None else labels.clamp_(min=5)"),
     "stored loss type": Mutation('self.loss_type = "ForMaskedLM"'),
     "setting of a criterion": Mutation('self.loss_fct.reduction = "sum"', loss=OWN),
