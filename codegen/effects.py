@@ -13,10 +13,9 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from copy import copy
-from dataclasses import dataclass, field
 
 from fusegen.codegen.arguments import VocabularyCall
-from fusegen.codegen.bindings import Trace
+from fusegen.codegen.events import Events, Touch, looked_at, visible
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.harmless import (
     CONTEXTS,
@@ -35,6 +34,7 @@ from fusegen.codegen.state import (
     is_plain_number,
     is_tensor,
     made_of,
+    makes_module,
     may_be_module,
     parts_of_model,
 )
@@ -47,13 +47,13 @@ from fusegen.codegen.values import (
     Index,
     Opaque,
     Param,
-    Select,
     Self,
     Value,
     describe,
     negate,
     render,
 )
+from fusegen.codegen.values_read import attributes, values_read, with_base
 
 _DEEPEST = 8
 
@@ -61,9 +61,6 @@ _DEEPEST = 8
 _ALWAYS_READ = frozenset(
     "weight bias data grad requires_grad training forward config loss_function loss_type dtype device".split()  # noqa: SIM905
 )
-
-# Builtins that only look at an object.
-_LOOKS = frozenset(["isinstance", "hasattr", "getattr", "type", "id", "issubclass"])
 
 _IMPORTED = re.compile(r"\.|torch\b|transformers\b|math$|typing$|warnings$|time$|copy$")
 
@@ -85,36 +82,6 @@ _UNFOLLOWED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
-    """What may change something that is read, and the line where it stands."""
-
-    what: str
-    line: int
-
-
-@dataclass(slots=True)
-class _Events:
-    """What a walk found, by the node where it stands."""
-
-    loads: dict[int, Value]
-    calls: dict[int, list[Call]] = field(default_factory=dict)
-    changed: dict[int, list[Value]] = field(default_factory=dict)
-    stores: dict[int, list[Attr]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, trace: Trace) -> _Events:
-        events = cls(trace.loads)
-        for record in trace.calls:
-            events.calls.setdefault(id(record.call.node), []).append(record.call)
-        for sink in trace.sinks:
-            if sink.kind == "changed":
-                events.changed.setdefault(id(sink.node), []).append(sink.value)
-        for place, _, _ in trace.stores:
-            events.stores.setdefault(id(place.node), []).append(place)
-        return events
-
-
 class Effects:
     """The effects of statements on what the heads of some losses, and the conditions on them, read."""
 
@@ -124,17 +91,17 @@ class Effects:
         self.ways = {value for loss in losses for value in (*loss.chain.trail, *loss.chain.also)}
         self.losses = losses
         self.passed = {id(loss.node) for loss in losses}
-        self.events = _Events.of(analysis.walked)
+        self.events = Events.of(analysis.walked)
         hidden = [loss.chain.head.hidden for loss in losses]
         self._hidden_roots = frozenset[int]().union(*map(self._roots, hidden))
         self._known: dict[Value, frozenset[Value]] = {}
         self._made_of = frozenset[Value]().union(*(made_of(value, self._known) for value in hidden))
         self._read = _ALWAYS_READ.union(
-            *(_attributes(value) for loss in losses for value in _values_read(loss)),
-            *map(_attributes, conditions),
+            *(attributes(value) for loss in losses for value in values_read(loss)),
+            *map(attributes, conditions),
         )
         self._given = {guard for loss in losses for guard in loss.chain.guards}
-        self._outer = {part for loss in losses for part in _with_base(loss.chain.outer)}
+        self._outer = {part for loss in losses for part in with_base(loss.chain.outer)}
         arguments = analysis.block.node.args
         self._keywords = Param(arguments.kwarg.arg) if arguments.kwarg is not None else None
         self._trusting = False
@@ -143,14 +110,14 @@ class Effects:
 
     def touching(self, statement: ast.stmt) -> Touch | None:
         """What in a statement the hidden states, the head, an operand or a condition may notice, or None."""
-        return self._touch(list(_visible(statement)), self.events, 0)
+        return self._touch(list(visible(statement)), self.events, 0)
 
     def disturbing(self, part: ast.AST) -> str | None:
         """What in a statement or expression an attribute of the model may notice, or None.
 
         Modules of other files, and functions that do not get the model, are trusted: most of a forward is such calls.
         """
-        touch = self._trusting_copy()._touch(list(_visible(part)), self.events, 0)
+        touch = self._trusting_copy()._touch(list(visible(part)), self.events, 0)
         return touch.what if touch is not None else None
 
     def _trusting_copy(self) -> Effects:
@@ -161,7 +128,7 @@ class Effects:
     def outlasting(self, statement: ast.stmt) -> Touch | None:
         """What in a statement after the loss changes the head's weight or the hidden states: backward reads them."""
         trusting = self._trusting_copy()
-        for node in _visible(statement):
+        for node in visible(statement):
             changed = list(self.events.changed.get(id(node), []))
             for call in self.events.calls.get(id(node), []):
                 changed += self._changed_inside(call, 0)
@@ -221,9 +188,9 @@ class Effects:
 
     # -- nodes -----------------------------------------------------------------------------------------------
 
-    def _touch(self, nodes: list[ast.AST], events: _Events, depth: int) -> Touch | None:
+    def _touch(self, nodes: list[ast.AST], events: Events, depth: int) -> Touch | None:
         contexts = {id(call) for node in nodes if isinstance(node, ast.With) for call in self._contexts(node, events)}
-        looked_at = {id(part) for node in nodes for part in _looked_at(node)}
+        only_looked_at = {id(part) for node in nodes for part in looked_at(node)}
         called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
         for node in nodes:
             if id(node) in contexts or id(node) in self.passed:
@@ -231,14 +198,14 @@ class Effects:
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 what = None if id(node) in called or self._trusting else self._load(node)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                what = None if id(node) in looked_at or self._trusting else self._name(node, events)
+                what = None if id(node) in only_looked_at or self._trusting else self._name(node, events)
             else:
                 what = self._node(node, events, depth)
             if what is not None:
                 return Touch(what, getattr(node, "lineno", 0))
         return None
 
-    def _node(self, node: ast.AST, events: _Events, depth: int) -> str | None:
+    def _node(self, node: ast.AST, events: Events, depth: int) -> str | None:
         match node:
             case ast.Call():
                 return self._call(node, events, depth)
@@ -258,7 +225,7 @@ class Effects:
                 return None if known else f"imports {module}"
         return f"has a `{type(node).__name__.lower()}`" if isinstance(node, _UNFOLLOWED) else None
 
-    def _contexts(self, node: ast.With, events: _Events) -> list[ast.expr]:
+    def _contexts(self, node: ast.With, events: Events) -> list[ast.expr]:
         """The calls that make the contexts of a `with`, if all of them only hold inside of it."""
         calls = [item.context_expr for item in node.items]
         known = all(
@@ -278,13 +245,13 @@ class Effects:
         text = self.reading.scope.index.text
         return f"def {attribute}(" in text or _HOOKS.search(text) is not None
 
-    def _name(self, node: ast.Name, events: _Events) -> str | None:
+    def _name(self, node: ast.Name, events: Events) -> str | None:
         value = events.loads.get(id(node))
         if value == Self() or (value is not None and acts_when_used(value, self.reading)):
             return f"uses `{node.id}`, which may act on what the head reads"
         return None
 
-    def _stored(self, node: ast.Attribute, events: _Events) -> str | None:
+    def _stored(self, node: ast.Attribute, events: Events) -> str | None:
         """Setting an attribute of the model is harmless where nothing of that name is read."""
         places = events.stores.get(id(node), [])
         hooked = self._may_run(node.attr)
@@ -300,7 +267,7 @@ class Effects:
         result = isinstance(holder, Call) and is_module_path(holder.func) and not is_of_model(holder, self.reading)
         return result or is_container(holder)
 
-    def _changed(self, node: ast.AST, events: _Events, always: bool) -> str | None:
+    def _changed(self, node: ast.AST, events: Events, always: bool) -> str | None:
         """What a node changes in place; `always` where it surely changes something."""
         values = events.changed.get(id(node), [])
         if always and not values:
@@ -320,7 +287,7 @@ class Effects:
 
     # -- calls -----------------------------------------------------------------------------------------------
 
-    def _call(self, node: ast.Call, events: _Events, depth: int) -> str | None:
+    def _call(self, node: ast.Call, events: Events, depth: int) -> str | None:
         calls = events.calls.get(id(node))
         if calls is None:
             return f"calls `{ast.unparse(node.func)[:60]}`, where the walk does not go"
@@ -387,7 +354,7 @@ class Effects:
                 return self._inside(call, depth)
             case ModuleList(item) if isinstance(call.func, Index):
                 return self._harm_of_member(item, call, depth)
-            case Plain(value) if not _makes_module(value):
+            case Plain(value) if not makes_module(value):
                 return _UNKNOWN
             case Linear() | Criterion() | Plain() | InFile():
                 handed = self._hands_over(call)
@@ -418,80 +385,9 @@ class Effects:
                 block, _ = self.reading.called(call)
         if inner is None or block is None or depth > _DEEPEST:
             return _UNKNOWN
-        nodes = [node for statement in block.node.body for node in _visible(statement)]
-        touch = self._touch(nodes, _Events.of(inner), depth + 1)
+        nodes = [node for statement in block.node.body for node in visible(statement)]
+        touch = self._touch(nodes, Events.of(inner), depth + 1)
         return f"{touch.what} (line {touch.line})" if touch is not None else None
-
-
-def _makes_module(value: Value) -> bool:
-    """Whether `__init__` made what is called: a module of a class of its own, or an activation by its name."""
-    match value:
-        case Call(Global(path)):
-            name = path.rsplit(".", 1)[-1]
-            return (name[:1].isupper() and not in_place(value)) or name == "get_activation"
-        case Call(Attr(Global(), "from_config" | "_from_config") | Index(Global())) | Index(Global()):
-            return True
-        case Attr(base, name):
-            return is_config(base) and "act" in name
-        case Select(_, then, other):
-            return _makes_module(then) and _makes_module(other)
-    return False
-
-
-def _values_read(loss: VocabularyCall) -> Iterator[Value]:
-    """The values that a fused call and the guard on it are written from, but for the hidden states."""
-    found = loss.found.loss
-    yield from loss.chain.guards
-    for step in loss.chain.steps:
-        yield from (value for _, value in step.arguments)
-        yield from (value for value in (step.when, step.width) if value is not None)
-    yield from (value for _, value in found.keywords)
-    yield from (value for value in (found.vocab_size, found.call.func, loss.chain.head.rows) if value is not None)
-    yield from _places(loss.chain.head.value)
-    if loss.chain.outer is not None:
-        yield from _places(loss.chain.outer)
-
-
-def _places(value: Value) -> Iterator[Value]:
-    """What a head calls or multiplies with, and what its input is read through."""
-    match value:
-        case Call(func, args):
-            yield func
-            yield from (argument for argument in args if is_module_path(argument))
-        case Attr(base, _) | Index(base, _):
-            yield value
-            yield from _places(base)
-
-
-def _with_base(outer: Value | None) -> tuple[Value, ...]:
-    """A call, and that below the item of a tuple which it gives."""
-    return (outer, outer.base) if isinstance(outer, Index) else (outer,) if outer is not None else ()
-
-
-def _attributes(value: Value) -> frozenset[str]:
-    own = (value.name,) if isinstance(value, Attr) else ()
-    return frozenset(own).union(*map(_attributes, value.children()))
-
-
-def _visible(root: ast.AST) -> Iterator[ast.AST]:
-    """The nodes that run with a statement: not those in the body of a function that it defines."""
-    waiting = [root]
-    while waiting:
-        node = waiting.pop(0)
-        yield node
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            waiting += [*node.decorator_list, *node.args.defaults, *(each for each in node.args.kw_defaults if each)]
-        elif not isinstance(node, ast.Lambda):
-            waiting += ast.iter_child_nodes(node)
-
-
-def _looked_at(node: ast.AST) -> Iterator[ast.expr]:
-    """Names that a node only reads attributes of, or looks at."""
-    match node:
-        case ast.Attribute(value=value):
-            yield value
-        case ast.Call(func=ast.Name(id=name), args=args) if name in _LOOKS:
-            yield from args
 
 
 def _is_imported(path: str) -> bool:

@@ -227,6 +227,13 @@ class Expressions(Bindings):
             else:
                 self.mutate(old, other)
             self.bind(target.id, new)
+        elif isinstance(target, ast.Subscript):
+            # `held[0] *= 2` changes the tensor that is held, and not only what holds it.
+            self.sink("in-place", value, node)
+            owner, position = self.evaluate(target.value), self.evaluate(target.slice)
+            held = item_at(owner, position) or Index(owner, position, node=target)
+            for changed in (held, owner):
+                self.mutate(changed, self.opaque("changed in place", target, changed))
         else:
             self.sink("in-place", value, node)
             self.clobber_target(target)

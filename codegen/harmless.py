@@ -122,7 +122,7 @@ def is_view(name: str) -> bool:
 
 def makes_new(name: str) -> bool:
     """Whether the result of an operation shares no storage with what it was made of."""
-    return name in OPERATIONS or name.startswith("new_")
+    return (name in OPERATIONS and name != "einsum") or name.startswith("new_")
 
 
 def _works_in_place(name: str) -> bool:

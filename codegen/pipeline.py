@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fusegen.codegen.sources import Readable, Source
 
 # A change to what is recovered from source, in any way, must change this: it is part of the cache's key.
-RULES_VERSION = "6"
+RULES_VERSION = "7"
 
 # What says which loss `self.loss_function` is.
 _LOSS_UTILS = "loss/loss_utils.py"

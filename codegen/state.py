@@ -11,8 +11,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from fusegen.codegen.harmless import makes_new
-from fusegen.codegen.members import Plain, Tensor
+from fusegen.codegen.harmless import in_place, makes_new
+from fusegen.codegen.members import Plain, Tensor, is_config
 from fusegen.codegen.operands import is_module_path
 from fusegen.codegen.reading import Reading
 from fusegen.codegen.storage import VIEWS, is_container, is_output_class
@@ -193,3 +193,18 @@ def is_tensor(value: Value, reading: Reading) -> bool:
     """Whether a place in the model is a parameter or a buffer by `__init__`."""
     members = reading.scope.at(reading.owner or "", value)
     return bool(members) and all(isinstance(each, Tensor) for each in members)
+
+
+def makes_module(value: Value) -> bool:
+    """Whether `__init__` made what is called: a module of a class of its own, or an activation by its name."""
+    match value:
+        case Call(Global(path)):
+            name = path.rsplit(".", 1)[-1]
+            return (name[:1].isupper() and not in_place(value)) or name == "get_activation"
+        case Call(Attr(Global(), "from_config" | "_from_config") | Index(Global())) | Index(Global()):
+            return True
+        case Attr(base, name):
+            return is_config(base) and "act" in name
+        case Select(_, then, other):
+            return makes_module(then) and makes_module(other)
+    return False

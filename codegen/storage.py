@@ -103,7 +103,7 @@ def is_container(value: Value) -> bool:
             return path in _COLLECTIONS or is_output_class(path)
         case Store(base, _, _):
             return is_container(base)
-        case Binary("+", left, right) | Select(_, left, right):
+        case Binary("+" | "*" | "|", left, right) | Select(_, left, right):
             return is_container(left) or is_container(right)
     return False
 
@@ -117,6 +117,8 @@ def is_tuple(value: Value) -> bool:
             return path == "tuple"
         case Binary("+", left, right) | Select(_, left, right):
             return is_tuple(left) and is_tuple(right)
+        case Binary("*", left, right):
+            return is_tuple(left) or is_tuple(right)
     return False
 
 
@@ -144,6 +146,8 @@ def sharers(value: Value) -> tuple[Value, ...] | None:
             return (base,) if name in SHARING_ATTRIBUTES or is_container(base) else ()
         case Call(Attr(base, name), args, _) if name in VIEWS or is_container(base):
             return (base, *args) if is_container(base) else (base,)
+        case Call(Global("torch.einsum"), (_, *operands)):
+            return tuple(operands)
         case Call(Global(path), (first, *_), _) if path.startswith("torch."):
             name = path.rsplit(".", 1)[-1]
             return (first,) if name in VIEWS or name in _SHARING_FUNCTIONS else None
@@ -159,7 +163,7 @@ def sharers(value: Value) -> tuple[Value, ...] | None:
             return (element, *sources)
         case Opaque(_, _, parts):
             return parts
-        case Binary("+", left, right) if is_container(value):
+        case Binary(_, left, right) if is_container(value):
             return (left, right)
         case Binary("+" | "-" | "*" | "/", left, _) if isinstance(value.node, ast.AugAssign):
             return (left,)

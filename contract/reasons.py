@@ -29,7 +29,8 @@ _ALL = (
         "the installed modeling file is not the one that this forward was generated from",
         "A forward is right for the one text that it was generated from, and for no other.",
         "fusegen.install('generated/')  # of transformers 5.23.0, with 5.24.0 installed",
-        "Generate the tree again with `fusegen emit --force`; without `strict=True`, `install()` generates one in memory.",
+        "Generate the tree again with `fusegen emit --force`; "
+        "without `strict=True`, `install()` generates one in memory.",
     ),
     Reason(
         "FG502",

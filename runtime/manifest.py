@@ -112,7 +112,9 @@ def installed_hashes(tree: GeneratedTree) -> dict[str, str | None]:
 def _assert_usable(folder: Path, manifest: dict[str, Any]) -> None:
     layout = manifest.get("layout", "class")
     if layout != "class":
-        raise ValueError(f"{folder}: --layout {layout} is not for installing. Run `fusegen emit --force` with --layout class.")
+        raise ValueError(
+            f"{folder}: --layout {layout} is not for installing. Run `fusegen emit --force` with --layout class."
+        )
     interface = manifest.get("tool", {}).get("kernel_interface", INTERFACE_VERSION)
     if interface != INTERFACE_VERSION:
         raise ValueError(

@@ -164,8 +164,10 @@ def _reach(plain: TinyModel | Raised, originals: Iterable[_Original | _NotRun]) 
 
 def _trouble(case: Case, first: _Original | _NotRun, plain: TinyModel | Raised, repeat: bool) -> str | None:
     """Why there is nothing to compare with: the original cannot be built or run, or does not repeat itself."""
-    if isinstance(plain, Raised) or isinstance(first, _NotRun):
-        return str(plain) if isinstance(plain, Raised) else first.detail
+    if isinstance(plain, Raised):
+        return str(plain)
+    if isinstance(first, _NotRun):
+        return first.detail
     if isinstance(first.answer, Raised):
         return str(first.answer)
     again = run(case, plain.model, first.inputs) if repeat else first.answer

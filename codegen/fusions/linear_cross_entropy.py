@@ -6,30 +6,27 @@ logits = self.lm_head(h); loss = self.loss_function(logits, labels, n)   ->   Si
 from __future__ import annotations
 
 import ast
-import re
 from typing import Any
 
 from fusegen.codegen.alignment import alignment
 from fusegen.codegen.bindings import CallRecord, Trace
 from fusegen.codegen.chain import Chain, peel
-from fusegen.codegen.choosing import NO_LOSS
 from fusegen.codegen.criteria import criterion_changed
 from fusegen.codegen.delegation import delegation
 from fusegen.codegen.describe import vocabulary_loss
 from fusegen.codegen.findings import Analysis, Found
 from fusegen.codegen.guard import Guard, guard
 from fusegen.codegen.index import FunctionBlock
-from fusegen.codegen.labels import are_labels, may_be_labels
 from fusegen.codegen.logit_ops.step import Refusal, Step
 from fusegen.codegen.loss_result import taken_apart
-from fusegen.codegen.losses import LossReader, OtherLoss, names_a_loss
+from fusegen.codegen.losses import LossReader, OtherLoss
 from fusegen.codegen.members import Scope
 from fusegen.codegen.reading import Reading
 from fusegen.codegen.reasons import REASONS
 from fusegen.codegen.records import DELEGATED, MATCH, REJECT, Aside, Site
 from fusegen.codegen.signature import parameters
-from fusegen.codegen.storage import is_output_class
 from fusegen.codegen.stored import find_store
+from fusegen.codegen.suspected import hidden_loss, is_by_hand, is_doubtful, losses_by_name, may_be_a_loss, no_loss
 from fusegen.codegen.trace import trace
 from fusegen.codegen.uses import Uses, find_uses
 from fusegen.codegen.values import (
@@ -49,15 +46,10 @@ from fusegen.codegen.values import (
 )
 from fusegen.codegen.vocabulary import (
     CLASSIFIER,
-    is_language_model,
-    is_over_vocabulary,
     other_vocabulary,
     own_width,
-    spelled_width,
 )
 from fusegen.codegen.what_runs import replaced
-
-_LOSS_NAMES = re.compile(r"\bself\.loss_function$|CrossEntropyLoss$|\bcross_entropy$")
 
 
 def analyse(block: FunctionBlock, scope: Scope, losses: LossReader) -> Analysis:
@@ -82,30 +74,12 @@ def conclude(analysis: Analysis, file: str) -> Site | Aside | None:
         return _delegated(block, handed, file)
     if analysis.others:
         return Aside(name, analysis.others[0][1], analysis.others[0][0])
-    hidden = _hidden_loss(analysis)
+    hidden = hidden_loss(analysis)
     if hidden is not None:
         return _verdict(analysis, (hidden,), file)
-    if block.name == "forward" and ("labels" in block.text or _losses_by_name(walked)):
-        return Aside(name, block.line, _no_loss(walked))
+    if block.name == "forward" and ("labels" in block.text or losses_by_name(walked)):
+        return Aside(name, block.line, no_loss(walked))
     return None
-
-
-def _no_loss(walked: Trace) -> str:
-    """Why a function that mentions labels is no site: what is said must hold for every loss that there may be."""
-    named = _losses_by_name(walked)
-    if named:
-        return f"`{describe(named[0].func)}` is not shown to be a cross-entropy over a vocabulary"
-    if any(isinstance(record.call.func, Attr) and _is_super(record.call.func.base) for record in walked.calls):
-        return "labels are mentioned, and what `super()` does with them is not read here"
-    return NO_LOSS
-
-
-def _losses_by_name(walked: Trace) -> list[Call]:
-    return [record.call for record in walked.calls if names_a_loss(record.call.func)]
-
-
-def _is_super(value: Value) -> bool:
-    return isinstance(value, Call) and value.func == Global("super")
 
 
 # -- which losses ----------------------------------------------------------------------------------------------
@@ -136,14 +110,14 @@ def _losses(
                 others.append((why_not, line))
             else:
                 found.append(Found(record, read, chain))
-        elif _may_be_a_loss(record.call, reading):
+        elif may_be_a_loss(record.call, reading):
             detail = f"`{describe(record.call.func)}` gets logits and labels"
             unknown.append((record, Refusal("FG302", record.call.node, detail)))
-        elif _by_hand(record.call, reading):
+        elif is_by_hand(record.call, reading):
             unknown.append((record, Refusal("FG302", record.call.node, "a cross-entropy that is written by hand")))
     if not (found or others or refusals):
         return found, others, unknown
-    doubtful = [each for each in found if _is_doubtful(each, reading)]
+    doubtful = [each for each in found if is_doubtful(each, reading)]
     if len(doubtful) < len(found):
         # A loss of its own beside a vocabulary loss that is known: it stays as it is.
         found = [each for each in found if each not in doubtful]
@@ -152,25 +126,6 @@ def _losses(
             for each in doubtful
         ]
     return found, others, refusals
-
-
-def _hidden_loss(analysis: Analysis) -> tuple[CallRecord, Refusal] | None:
-    """A loss of a language model that stands where the walk does not go: a nested function, a lambda, a `match`."""
-    if not is_language_model(analysis.reading) and (analysis.block.owner or "vocab" not in analysis.block.text):
-        return None
-    walked = {id(record.call.node) for record in analysis.walked.calls}
-    for outer in ast.walk(analysis.block.node):
-        if (
-            isinstance(outer, ast.FunctionDef | ast.Lambda | ast.Match | ast.TryStar)
-            and outer is not analysis.block.node
-        ):
-            for node in ast.walk(outer):
-                if isinstance(node, ast.Call) and id(node) not in walked and _LOSS_NAMES.search(ast.unparse(node.func)):
-                    call = Call(Global(ast.unparse(node.func)), (), node=node)
-                    return CallRecord(call, (), None), Refusal(
-                        "FG204", node, f"inside `{type(outer).__name__.lower()}`"
-                    )
-    return None
 
 
 def _may_stand_here(function: Value) -> bool:
@@ -183,52 +138,6 @@ def _may_stand_here(function: Value) -> bool:
                 base = base.base
             return isinstance(base, Self)
     return False
-
-
-def _may_be_a_loss(call: Call, reading: Reading) -> bool:
-    """Whether something unknown gets what a head of a language model computes, and labels."""
-    match call.func:
-        case Global(path) | Call(Global(path)) if path.startswith("torch.") or is_output_class(path):
-            return False
-    if CLASSIFIER.search(reading.owner or ""):
-        return False
-    arguments = (*call.args, *(value for _, value in call.keywords))
-    named = names_a_loss(call.func) or _is_alias(call.func, reading)
-    if not any(may_be_labels(value, short=named) or are_labels(value) for value in arguments):
-        return False
-    if not (named or is_language_model(reading)) or reading.walk_inside(call) is not None:
-        return False
-    return any(_is_of_a_vocabulary(value, reading, named) for value in arguments if reading.has_head(value))
-
-
-def _is_alias(function: Value, reading: Reading) -> bool:
-    """Whether a file calls a cross-entropy so: `xe` of `xe = F.cross_entropy`."""
-    return isinstance(function, Global) and function.path.lstrip(".") in reading.scope.loss_names
-
-
-def _by_hand(call: Call, reading: Reading) -> bool:
-    """Whether a call takes the entry of each label from what a head of a vocabulary computes."""
-    match call:
-        case Call(Attr(scores, "gather"), arguments) | Call(Global("torch.gather"), (scores, *arguments)):
-            labels = (*arguments, *(value for _, value in call.keywords))
-            return (
-                any(may_be_labels(value, short=True) for value in labels)
-                and reading.has_head(scores)
-                and is_language_model(reading)
-            )
-    return False
-
-
-def _is_of_a_vocabulary(value: Value, reading: Reading, named: bool) -> bool:
-    """Whether the columns of a value are a vocabulary, or may be, where a loss by its `named` gets it."""
-    chain = peel(value, reading)
-    return is_over_vocabulary(chain, reading) if isinstance(chain, Chain) else named and is_language_model(reading)
-
-
-def _is_doubtful(each: Found, reading: Reading) -> bool:
-    """Nothing but the class's name says that the loss runs over a vocabulary, and its logits have no known head."""
-    unknown = isinstance(each.chain, Refusal) and each.loss.kind == "cross_entropy"
-    return unknown and spelled_width(each.loss.logits, reading) is None and not reading.has_head(each.loss.logits)
 
 
 def _records(walked: Trace, reading: Reading) -> list[CallRecord]:

@@ -83,13 +83,7 @@ class BambaForCausalLM(_source.BambaForCausalLM):
 
         hidden_states = outputs.last_hidden_state
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
-        if fusible(
-            self,
-            self.lm_head,
-            labels,
-            loss="ForCausalLMLoss",
-            where=lambda: not (self.z_loss_coefficient > 0),
-        ):
+        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss", where=lambda: not self.z_loss_coefficient > 0):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

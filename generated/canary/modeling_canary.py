@@ -112,10 +112,11 @@ class CanaryForConditionalGeneration(_source.CanaryForConditionalGeneration):
             loss="ForCausalLMLoss",
             where=lambda: self.config.vocab_size == self.proj_out.out_features,
         ):
+            head_input = outputs.last_hidden_state
             shift_labels = kwargs.pop("shift_labels", labels)
             logits = None
             loss = causal_lm_loss(
-                outputs.last_hidden_state,
+                head_input,
                 self.proj_out,
                 labels,
                 vocab_size=self.config.vocab_size,

@@ -85,7 +85,7 @@ class CohereForCausalLM(_source.CohereForCausalLM):
 
         hidden_states = outputs.last_hidden_state
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss", where=lambda: self.logit_scale is not None):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

@@ -106,10 +106,11 @@ class CohereAsrForConditionalGeneration(_source.CohereAsrForConditionalGeneratio
             **kwargs,
         )
         if fusible(self, self.proj_out, labels, loss="ForCausalLMLoss"):
+            head_input = outputs.last_hidden_state
             shift_labels = kwargs.pop("shift_labels", labels)
             logits = None
             loss = causal_lm_loss(
-                outputs.last_hidden_state,
+                head_input,
                 self.proj_out,
                 labels,
                 vocab_size=self.config.vocab_size,

@@ -82,7 +82,13 @@ class FalconH1ForCausalLM(_source.FalconH1ForCausalLM):
 
         hidden_states = outputs[0]
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.model.lm_head_multiplier is not None,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

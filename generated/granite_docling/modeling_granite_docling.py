@@ -117,7 +117,13 @@ class GraniteDoclingForConditionalGeneration(_source.GraniteDoclingForConditiona
 
         hidden_states = outputs[0]
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.config.text_config.logits_scaling is not None,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

@@ -80,7 +80,13 @@ class HyperCLOVAXForCausalLM(_source.HyperCLOVAXForCausalLM):
         hidden_states = outputs.last_hidden_state
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         # MuP: multiply logits by logits_scaling (cf. GraniteForCausalLM which divides)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.config.logits_scaling is not None,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

@@ -112,7 +112,13 @@ class HyperCLOVAXVisionV2ForConditionalGeneration(_source.HyperCLOVAXVisionV2For
         hidden_states = outputs.last_hidden_state
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
         # Key difference: additional logits scaling applied
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.config.text_config.logits_scaling is not None,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

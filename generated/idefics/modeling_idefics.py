@@ -119,7 +119,7 @@ class IdeficsForVisionText2Text(_source.IdeficsForVisionText2Text):
             labels,
             loss="ForCausalLMLoss",
             through={"lm_head": IdeficsDecoupledLinear},
-            where=lambda: not (self.lm_head.out_additional_features > 0),
+            where=lambda: not self.lm_head.out_additional_features > 0,
         ):
             logits = None
             loss = causal_lm_loss(

@@ -88,7 +88,14 @@ class Inkling2LoopForCausalLM(_source.Inkling2LoopForCausalLM):
         )
 
         hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss", through={"logit_softcap": Inkling2LoopSoftcap}):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            through={"logit_softcap": Inkling2LoopSoftcap},
+            where=lambda: self.logit_softcap.softcap is not None,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,
@@ -191,7 +198,14 @@ class Inkling2LoopForConditionalGeneration(_source.Inkling2LoopForConditionalGen
         )
 
         hidden_states = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss", through={"logit_softcap": Inkling2LoopSoftcap}):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            through={"logit_softcap": Inkling2LoopSoftcap},
+            where=lambda: self.logit_softcap.softcap is not None,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

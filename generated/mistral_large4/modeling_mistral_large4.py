@@ -96,7 +96,13 @@ class MistralLarge4ForConditionalGeneration(_source.MistralLarge4ForConditionalG
 
         hidden_states = outputs[0]
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.final_logit_softcapping is not None,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

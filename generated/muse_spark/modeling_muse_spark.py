@@ -129,7 +129,13 @@ class MuseSparkForConditionalGeneration(_source.MuseSparkForConditionalGeneratio
 
         hidden_states = outputs.last_hidden_state
         hidden_states = slice_logits_to_keep(hidden_states, logits_to_keep)
-        if fusible(self, self.lm_head, labels, loss="ForCausalLMLoss"):
+        if fusible(
+            self,
+            self.lm_head,
+            labels,
+            loss="ForCausalLMLoss",
+            where=lambda: self.config.text_config.final_logit_softcapping is not None and self.config.text_config.output_multiplier is not None,
+        ):
             logits = None
             loss = causal_lm_loss(
                 hidden_states,

@@ -78,6 +78,7 @@ class NllbMoeForConditionalGeneration(_source.NllbMoeForConditionalGeneration):
             **kwargs,
         )
         if fusible(self, self.lm_head, labels):
+            head_input = outputs[0]
             encoder_aux_loss = None
             decoder_aux_loss = None
             if output_router_logits:
@@ -90,7 +91,7 @@ class NllbMoeForConditionalGeneration(_source.NllbMoeForConditionalGeneration):
                     decoder_router_logits, self.num_experts, top_k=2, attention_mask=decoder_attention_mask
                 )
             lm_logits = None
-            loss = cross_entropy_loss(outputs[0], self.lm_head, labels, ignore_index=-100)
+            loss = cross_entropy_loss(head_input, self.lm_head, labels, ignore_index=-100)
             if output_router_logits and labels is not None:
                 aux_loss = self.router_aux_loss_coef * (encoder_aux_loss + decoder_aux_loss)
                 loss = loss + aux_loss

@@ -94,7 +94,6 @@ class XGLMForCausalLM(_source.XGLMForCausalLM):
                 self.lm_head,
                 labels,
                 vocab_size=self.config.vocab_size,
-                pad_token_id=self.config.pad_token_id,
                 **stock_keywords(kwargs),
             )
         else:

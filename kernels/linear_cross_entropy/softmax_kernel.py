@@ -241,6 +241,9 @@ def _softmax_rows(
         if HAS_BIAS:
             bias = tl.load(bias_ptr + label).to(tl.float32)
         label_z, label_x = _transform(logit, bias, scale, softcap, HAS_SCALE, HAS_SOFTCAP)
+    if GRADIENT and not STATISTICS:
+        # Every warp must have read the label's logit before one overwrites it; the sums of the statistics wait as well.
+        tl.debug_barrier()
 
     # Class weights of the label and of all classes: c_y and sum_v c_v.
     label_weight, all_weights = 1.0, 1.0 * valid_vocab

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusegen.kernels.linear_cross_entropy.operators import FLOAT16_LENGTH
 from fusegen.kernels.linear_cross_entropy.problem import Need, RowLoss, RowWeights, Want
 from fusegen.kernels.linear_cross_entropy.selection import Selection
 
@@ -198,7 +199,7 @@ def test_exact_is_as_exact_as_full_logits() -> None:
     """Eight chunks of tokens: rounding the head's gradient after each costs a third more error, `exact` nothing."""
     case = Case(2048, 256, 4096)
     inputs = make_inputs(case, torch.bfloat16, "cuda")
-    expected = reference(case, *inputs)["grad_weight"]
+    expected = reference(case, *inputs)[0]["grad_weight"]
 
     def error(rows: int, exact: bool) -> float:
         found = run(replace(case, budget_rows=rows, exact=exact), *inputs).grad_weight
@@ -238,7 +239,11 @@ def make_inputs(case: Case, dtype: torch.dtype, device: str) -> tuple[Any, ...]:
     bias = normal(case.vocabulary).to(dtype).to(device) if case.bias else None
     class_weight = torch.rand(case.vocabulary, generator=generator).to(device) if case.class_weight else None
     labels[torch.rand(case.n_rows, generator=generator) < case.ignored] = IGNORED
-    row_weights = RowWeights(*torch.rand(3 if case.outputs else 1, case.n_rows, generator=generator).to(device))
+    by_row = torch.rand(3 if case.outputs else 1, case.n_rows, generator=generator)
+    if dtype == torch.float16:
+        # As the operators do: most entries of a gradient of ordinary size are below what float16 holds.
+        by_row *= FLOAT16_LENGTH / by_row[0].norm()
+    row_weights = RowWeights(*by_row.to(device))
     hidden = normal(case.n_rows, case.hidden_size).to(dtype).to(device)
     return hidden, weight.to(dtype).to(device), labels.to(device), bias, class_weight, row_weights
 
@@ -278,8 +283,8 @@ def reference(
     bias: Tensor | None,
     class_weight: Tensor | None,
     row_weights: RowWeights,
-) -> dict[str, Tensor]:
-    """Everything in float64 with full logits; numbers per row of those that count."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Everything in float64 with full logits, numbers per row of those that count; and how large the terms are."""
     counted = labels != IGNORED
     labels = labels[counted]
     scale = torch.tensor(case.scale, dtype=torch.float64, device=hidden.device)
@@ -288,8 +293,8 @@ def reference(
         leaves["bias"] = bias.double()
     for leaf in leaves.values():
         leaf.requires_grad_()
-    logits = leaves["hidden"][counted] @ leaves["weight"].t() + leaves.get("bias", 0)
-    logits = logits * leaves["scale"]
+    product = leaves["hidden"][counted] @ leaves["weight"].t() + leaves.get("bias", 0)
+    logits = product * leaves["scale"]
     if case.softcap is not None:
         logits = case.softcap * torch.tanh(logits / case.softcap)
     logits = logits[:, : case.valid_vocab]
@@ -301,20 +306,26 @@ def reference(
     outputs["entropy"] = -(logprobs.exp() * logprobs).sum(1)
     weights = {name: weight[counted].double() for name, weight in vars(row_weights).items() if weight is not None}
     total = sum((outputs[name] * weight).sum() for name, weight in weights.items())
-    gradients = torch.autograd.grad(total, list(leaves.values()))
+    by_product, *gradients = torch.autograd.grad(total, [product, *leaves.values()])
     outputs |= {f"grad_{name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
-    return {**{name: value.detach() for name, value in outputs.items()}, "logits": logits.detach()}
+    sizes = {
+        "grad_hidden": by_product.abs() @ leaves["weight"].detach().abs(),
+        "grad_scale": (by_product * product.detach()).abs().sum() / leaves["scale"].detach().abs(),
+    }
+    return {**{name: value.detach() for name, value in outputs.items()}, "logits": logits.detach()}, sizes
 
 
 def check(case: Case, dtype: torch.dtype, device: str) -> None:
     inputs = make_inputs(case, dtype, device)
-    expected = reference(case, *inputs)
+    expected, sizes = reference(case, *inputs)
     logits = expected.pop("logits")
     rows = run(case, *inputs)
     for name, value in expected.items():
         found = getattr(rows, name)
         error = float((found.double() - value).norm())
-        assert error <= TOLERANCE[dtype] * (float(value.norm()) + 1e-3), (name, error, float(value.norm()))
+        # Terms that cancel each other in a sum are rounded all the same, a few times.
+        rounding = 8 * torch.finfo(dtype).eps * float(sizes[name].norm()) if name in sizes else 0.0
+        assert error <= TOLERANCE[dtype] * (float(value.norm()) + 1e-3) + rounding, (name, error, float(value.norm()))
     if len(logits) == 0:
         return
     best = logits.gather(1, rows.top1[:, None]).squeeze(1)

@@ -113,7 +113,10 @@ def test_what_cannot_be_built_any_more_is_a_failure(
 @pytest.mark.parametrize(
     ("release", "said"),
     [
-        ("5.17.0", "written from 5.17.0, {installed} is installed: run 'fusegen emit --force --out {tree}', or install"),
+        (
+            "5.17.0",
+            "written from 5.17.0, {installed} is installed: run 'fusegen emit --force --out {tree}', or install",
+        ),
         ("{installed}", "written from another text of models/opt/modeling_opt.py than the installed one: run"),
     ],
 )
