@@ -9,7 +9,7 @@ import ast
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from fusegen.codegen.storage import roots
+from fusegen.codegen.storage import is_container, roots
 from fusegen.codegen.values import Attr, Call, Const, Global, Opaque, Select, Value
 
 Environment = dict[str, Value]
@@ -92,7 +92,7 @@ class Bindings:
         """`old` was changed in place into `new`: no other name that may share its tensor keeps its value."""
         self.sink("changed", old, new.node or ast.Pass())
         roots = self.roots(old)
-        if not roots:
+        if not roots and not is_container(old):
             return
         if isinstance(old, Attr):
             self.place(old, new)

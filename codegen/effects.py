@@ -41,12 +41,14 @@ from fusegen.codegen.state import (
 from fusegen.codegen.storage import CONTAINER_METHODS, is_container, roots
 from fusegen.codegen.values import (
     Attr,
+    Binary,
     Call,
     Const,
     Global,
     Index,
     Opaque,
     Param,
+    Select,
     Self,
     Value,
     describe,
@@ -166,12 +168,35 @@ class Effects:
     def _is_saved(self, value: Value) -> bool:
         """Whether a value may be the weight of the head, which may be tied to another one, or the hidden states."""
         heads = [render(loss.chain.head.place) for loss in self.losses if loss.chain.head.place is not None]
-        for part in parts_of_model(value):
-            tensor = part.base if isinstance(part, Attr) and part.name == "data" else part
-            apart = is_tensor(tensor, self.reading) and not render(tensor).startswith(tuple(heads))
-            if not apart:
+        for shared in self._besides_losses(value):
+            for part in parts_of_model(shared):
+                tensor = part.base if isinstance(part, Attr) and part.name == "data" else part
+                apart = self.reading.is_scalar(tensor) or (
+                    is_tensor(tensor, self.reading) and not render(tensor).startswith(tuple(heads))
+                )
+                if not apart:
+                    return True
+            moved = made_of(shared, self._known) & self._made_of
+            if any(not is_module_path(each) for each in moved):
                 return True
-        return not self._roots(value).isdisjoint(self._hidden_roots)
+        return False
+
+    def _besides_losses(self, value: Value) -> Iterator[Value]:
+        """What a value may share its tensor with, but for the losses: `loss += aux` changes the loss alone."""
+        match value:
+            case Call() if id(value.node) in self.passed:
+                return
+            case Select(_, then, other):
+                shared = (then, other)
+            case Binary(_, left, _) if isinstance(value.node, ast.AugAssign):
+                shared = (left,)
+            case Opaque(_, _, parts) if isinstance(value.node, ast.AugAssign):
+                shared = parts[:1]
+            case _:
+                yield value
+                return
+        for each in shared:
+            yield from self._besides_losses(each)
 
     def lost(self, statement: ast.stmt, head: ast.Call) -> str | None:
         """What a statement calls besides the head and operations on the logits: it cannot be left out. Or None."""

@@ -59,7 +59,7 @@ def is_new(value: Value) -> bool:
             return makes_new(name)
         case Call(Global(path)):
             name = path.removeprefix("torch.")
-            return name != path and (makes_new(name) or name in _CREATING)
+            return name != path and (makes_new(name) or name in _CREATING or name.endswith(("_entropy", "_loss")))
     return False
 
 
@@ -79,8 +79,9 @@ def is_of_model(value: Value, reading: Reading) -> bool:
             if result is None and not reading.scope.at(reading.owner or "", place):
                 return True
             return any(is_of_model(part, reading) for part in ((result,) if result is not None else args))
-        case Call(Attr(base, _), args):
-            return is_of_model(base, reading) or any(is_of_model(argument, reading) for argument in args)
+        case Call(Attr(base, _), args, keywords):
+            given = (base, *args, *(item for _, item in keywords))
+            return any(is_of_model(each, reading) for each in given)
         case Call(Global(), args, keywords):
             return any(is_of_model(argument, reading) for argument in (*args, *(item for _, item in keywords)))
         case Call():
@@ -97,12 +98,13 @@ def parts_of_model(value: Value) -> Iterator[Value]:
             yield value
         case Call(Attr(base, name)) if name in _GIVE_PARAMETERS:
             yield value
-        case Call(Attr(base, name)) if name in VIEWS:
-            yield from parts_of_model(base)
         case Attr(base, _) | Index(base, _) | Starred(base):
             yield from parts_of_model(base)
-        case Call(Global(), args) if is_container(value):
-            yield from (part for argument in args for part in parts_of_model(argument))
+        case Call(func, args, keywords) if not is_new(value):
+            held = (func.base,) if isinstance(func, Attr) and not is_module_path(func.base) else ()
+            held += (func.base,) if isinstance(func, Attr) and func.name in VIEWS else ()
+            given = (*held, *args, *(item for _, item in keywords))
+            yield from (part for each in given for part in parts_of_model(each))
         case Select() | Sequence() | Mapping() | Opaque() | Comprehension() | Store():
             yield from (part for child in value.children() for part in parts_of_model(child))
 

@@ -43,6 +43,11 @@ def refusal(before: str = "pass", between: str = "pass", after: str = "pass") ->
     return planned.code if isinstance(planned, PlanRefusal) else None
 
 
+def under(lines: tuple[str, ...]) -> str:
+    """Statements of the forward, one below the other."""
+    return "\n        ".join(lines)
+
+
 HELD = """\
 held = [h]; held[0] *= 2
 held = [h.data]; held[0] += 1
@@ -64,3 +69,41 @@ def test_an_augmented_item_changes_the_tensor_that_is_held(line: str) -> None:
 def test_an_augmented_number_is_harmless(line: str) -> None:
     holder, change = line.split("; ")
     assert refusal(before=holder, between=change) is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("held = []", "held.append(h.data)", "held[0].mul_(2)"),
+        ("held = []", "held.append(h.data)", "for each in held: each *= 2"),
+        ("held = []", "held.extend([self.lm_head.weight.data])", "held[0] *= 2"),
+        ("held = [1]", "held.insert(0, self.lm_head.weight.data)", "held[0].zero_()"),
+        ("seen = 0", "kwargs.update(w=self.lm_head.weight.data)", "kwargs['w'] *= 2"),
+    ],
+)
+def test_what_was_put_into_an_empty_container_is_in_it(lines: tuple[str, ...]) -> None:
+    assert refusal(between=under(lines)) == "FG609"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("x = next(iter([h.data]))", "x *= 2"),
+        ("for x in reversed([h.data]): x *= 2",),
+        ("for i, x in enumerate([self.lm_head.weight.data]): x *= 2",),
+        ("d = dict(w=self.lm_head.weight.data)", "d.get('w').mul_(2)"),
+        ("d = {'w': self.lm_head.weight.data}", "for k, v in d.items(): v *= 2"),
+        ("x = torch.asarray(self.lm_head.weight.data)", "x *= 2"),
+        ("max([h.data], key=id).mul_(2)",),
+    ],
+)
+def test_a_change_after_the_loss_is_followed_through_what_may_give_it_back(lines: tuple[str, ...]) -> None:
+    assert refusal(after=under(lines)) == "FG610"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["if loss is not None: loss += 1", "if loss is not None: loss += 0.1 * h.mean()", "if loss is not None: loss *= 2"],
+)
+def test_the_loss_may_grow(line: str) -> None:
+    assert refusal(after=line) is None
