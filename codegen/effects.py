@@ -183,6 +183,7 @@ class Effects:
 
     def _besides_losses(self, value: Value) -> Iterator[Value]:
         """What a value may share its tensor with, but for the losses: `loss += aux` changes the loss alone."""
+        shared: tuple[Value, ...]
         match value:
             case Call() if id(value.node) in self.passed:
                 return

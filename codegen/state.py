@@ -24,6 +24,7 @@ from fusegen.codegen.values import (
     Const,
     Global,
     Index,
+    Logic,
     Mapping,
     Opaque,
     Select,
@@ -105,7 +106,9 @@ def parts_of_model(value: Value) -> Iterator[Value]:
             held += (func.base,) if isinstance(func, Attr) and func.name in VIEWS else ()
             given = (*held, *args, *(item for _, item in keywords))
             yield from (part for each in given for part in parts_of_model(each))
-        case Select() | Sequence() | Mapping() | Opaque() | Comprehension() | Store():
+        case Binary() if not is_container(value):
+            return
+        case Select() | Sequence() | Mapping() | Opaque() | Comprehension() | Store() | Binary() | Logic():
             yield from (part for child in value.children() for part in parts_of_model(child))
 
 

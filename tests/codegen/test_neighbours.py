@@ -95,6 +95,9 @@ def test_what_was_put_into_an_empty_container_is_in_it(lines: tuple[str, ...]) -
         ("d = {'w': self.lm_head.weight.data}", "for k, v in d.items(): v *= 2"),
         ("x = torch.asarray(self.lm_head.weight.data)", "x *= 2"),
         ("max([h.data], key=id).mul_(2)",),
+        ("x = [self.lm_head.weight.data] * 2", "x[1] *= 2"),
+        ("x = {'w': self.lm_head.weight.data} | {}", "x['w'] *= 2"),
+        ("x = None or self.lm_head.weight.data", "x *= 2"),
     ],
 )
 def test_a_change_after_the_loss_is_followed_through_what_may_give_it_back(lines: tuple[str, ...]) -> None:
