@@ -38,7 +38,7 @@ from fusegen.codegen.state import (
     may_be_module,
     parts_of_model,
 )
-from fusegen.codegen.storage import CONTAINER_METHODS, is_container, roots
+from fusegen.codegen.storage import CONTAINER_METHODS, is_container
 from fusegen.codegen.values import (
     Attr,
     Binary,
@@ -95,7 +95,6 @@ class Effects:
         self.passed = {id(loss.node) for loss in losses}
         self.events = Events.of(analysis.walked)
         hidden = [loss.chain.head.hidden for loss in losses]
-        self._hidden_roots = frozenset[int]().union(*map(self._roots, hidden))
         self._known: dict[Value, frozenset[Value]] = {}
         self._made_of = frozenset[Value]().union(*(made_of(value, self._known) for value in hidden))
         self._read = _ALWAYS_READ.union(
@@ -208,9 +207,6 @@ class Effects:
             if runs and id(call.node) in nodes and call.stamp is not None and call not in self.ways:
                 return f"`{describe(call.func, 60)}`"
         return None
-
-    def _roots(self, value: Value) -> frozenset[int]:
-        return roots(value, {})
 
     # -- nodes -----------------------------------------------------------------------------------------------
 

@@ -102,8 +102,8 @@ def parts_of_model(value: Value) -> Iterator[Value]:
         case Attr(base, _) | Index(base, _) | Starred(base):
             yield from parts_of_model(base)
         case Call(func, args, keywords) if not is_new(value):
-            held = (func.base,) if isinstance(func, Attr) and not is_module_path(func.base) else ()
-            held += (func.base,) if isinstance(func, Attr) and func.name in VIEWS else ()
+            shares = isinstance(func, Attr) and (func.name in VIEWS or not is_module_path(func.base))
+            held = func.children() if shares else ()
             given = (*held, *args, *(item for _, item in keywords))
             yield from (part for each in given for part in parts_of_model(each))
         case Binary() if not is_container(value):
