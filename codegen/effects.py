@@ -30,6 +30,7 @@ from fusegen.codegen.members import Criterion, InFile, Linear, Member, ModuleLis
 from fusegen.codegen.operands import is_module_path
 from fusegen.codegen.state import (
     acts_when_used,
+    is_new,
     is_of_model,
     is_plain_number,
     is_tensor,
@@ -38,7 +39,7 @@ from fusegen.codegen.state import (
     may_be_module,
     parts_of_model,
 )
-from fusegen.codegen.storage import CONTAINER_METHODS, is_container
+from fusegen.codegen.storage import CONTAINER_METHODS, is_container, roots
 from fusegen.codegen.values import (
     Attr,
     Binary,
@@ -95,8 +96,11 @@ class Effects:
         self.passed = {id(loss.node) for loss in losses}
         self.events = Events.of(analysis.walked)
         hidden = [loss.chain.head.hidden for loss in losses]
+        self._hidden_roots = frozenset[int]().union(*map(self._roots, hidden))
         self._known: dict[Value, frozenset[Value]] = {}
         self._made_of = frozenset[Value]().union(*(made_of(value, self._known) for value in hidden))
+        results = self.ways.union(loss.found.loss.call for loss in losses).difference(hidden)
+        self._apart: dict[Value, frozenset[Value]] = dict.fromkeys(results, frozenset())
         self._read = _ALWAYS_READ.union(
             *(attributes(value) for loss in losses for value in values_read(loss)),
             *map(attributes, conditions),
@@ -129,8 +133,11 @@ class Effects:
     def outlasting(self, statement: ast.stmt) -> Touch | None:
         """What in a statement after the loss changes the head's weight or the hidden states: backward reads them."""
         trusting = self._trusting_copy()
+        called = {id(node.func) for node in visible(statement) if isinstance(node, ast.Call)}
         for node in visible(statement):
             changed = list(self.events.changed.get(id(node), []))
+            if isinstance(node, ast.Attribute) and id(node) not in called and (runs := self._load(node)):
+                return Touch(runs, node.lineno)
             for call in self.events.calls.get(id(node), []):
                 changed += self._changed_inside(call, 0)
                 if id(call.node) not in self.passed and trusting._gets_model(call):
@@ -167,36 +174,29 @@ class Effects:
     def _is_saved(self, value: Value) -> bool:
         """Whether a value may be the weight of the head, which may be tied to another one, or the hidden states."""
         heads = [render(loss.chain.head.place) for loss in self.losses if loss.chain.head.place is not None]
-        for shared in self._besides_losses(value):
-            for part in parts_of_model(shared):
-                tensor = part.base if isinstance(part, Attr) and part.name == "data" else part
-                apart = self.reading.is_scalar(tensor) or (
-                    is_tensor(tensor, self.reading) and not render(tensor).startswith(tuple(heads))
-                )
-                if not apart:
-                    return True
-            moved = made_of(shared, self._known) & self._made_of
-            if any(not is_module_path(each) for each in moved):
+        for part in parts_of_model(value, self.reading):
+            tensor = part.base if isinstance(part, Attr) and part.name == "data" else part
+            apart = self.reading.is_scalar(tensor) or (
+                is_tensor(tensor, self.reading) and not render(tensor).startswith(tuple(heads))
+            )
+            if not apart:
                 return True
-        return False
+        if self._is_result(value):
+            return False
+        # What the model got besides is not what it gave: only one of both sides may share by a call that is not known.
+        known = self._hidden_roots.isdisjoint(part.digest for part in made_of(value, self._apart))
+        return not (known and self._roots(value).isdisjoint(part.digest for part in self._made_of))
 
-    def _besides_losses(self, value: Value) -> Iterator[Value]:
-        """What a value may share its tensor with, but for the losses: `loss += aux` changes the loss alone."""
-        shared: tuple[Value, ...]
+    def _is_result(self, value: Value) -> bool:
+        """Whether a value is a loss, logits or a number that was made of them: no module and no view of a weight."""
         match value:
-            case Call() if id(value.node) in self.passed:
-                return
             case Select(_, then, other):
-                shared = (then, other)
-            case Binary(_, left, _) if isinstance(value.node, ast.AugAssign):
-                shared = (left,)
-            case Opaque(_, _, parts) if isinstance(value.node, ast.AugAssign):
-                shared = parts[:1]
-            case _:
-                yield value
-                return
-        for each in shared:
-            yield from self._besides_losses(each)
+                return self._is_result(then) and self._is_result(other)
+            case Binary(_, left, _):
+                return is_new(value) or self._is_result(left)
+            case Opaque(_, _, parts):
+                return bool(parts) and all(map(self._is_result, parts))
+        return value in self._apart or isinstance(value, Const)
 
     def lost(self, statement: ast.stmt, head: ast.Call) -> str | None:
         """What a statement calls besides the head and operations on the logits: it cannot be left out. Or None."""
@@ -207,6 +207,9 @@ class Effects:
             if runs and id(call.node) in nodes and call.stamp is not None and call not in self.ways:
                 return f"`{describe(call.func, 60)}`"
         return None
+
+    def _roots(self, value: Value) -> frozenset[int]:
+        return roots(value, {})
 
     # -- nodes -----------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ def is_new(value: Value) -> bool:
             return not is_container(value) and not isinstance(value.node, ast.AugAssign)
         case Call(Attr(_, name)):
             return makes_new(name)
+        case Call(Global(path)) if path.startswith("torch.nn.functional."):
+            return path.endswith(("_loss", ".cross_entropy"))
         case Call(Global(path)):
             name = path.removeprefix("torch.")
             return name != path and (makes_new(name) or name in _CREATING or name.endswith(("_entropy", "_loss")))
@@ -92,24 +94,28 @@ def is_of_model(value: Value, reading: Reading) -> bool:
     return any(is_of_model(child, reading) for child in value.children())
 
 
-def parts_of_model(value: Value) -> Iterator[Value]:
+def parts_of_model(value: Value, reading: Reading) -> Iterator[Value]:
     """The places of the model that a value is, or the calls that give some of its parameters."""
     match value:
         case Attr() | Index() if is_module_path(value):
             yield value
         case Call(Attr(base, name)) if name in _GIVE_PARAMETERS:
             yield value
+        case Call(Attr(base, name)) if name in VIEWS or is_container(base):
+            yield from parts_of_model(base, reading)
+        case Call(Attr() as place) if is_module_path(place) and (result := reading.inside(value)) is not None:
+            yield from parts_of_model(result, reading)
         case Attr(base, _) | Index(base, _) | Starred(base):
-            yield from parts_of_model(base)
-        case Call(func, args, keywords) if not is_new(value):
-            shares = isinstance(func, Attr) and (func.name in VIEWS or not is_module_path(func.base))
-            held = func.children() if shares else ()
-            given = (*held, *args, *(item for _, item in keywords))
-            yield from (part for each in given for part in parts_of_model(each))
+            yield from parts_of_model(base, reading)
+        case Call(Global(), args, keywords) if not is_new(value):
+            given = (*args, *(item for _, item in keywords))
+            yield from (part for each in given for part in parts_of_model(each, reading))
         case Binary() if not is_container(value):
             return
+        case Store(base, _, _) if not is_container(base):
+            yield from parts_of_model(base, reading)
         case Select() | Sequence() | Mapping() | Opaque() | Comprehension() | Store() | Binary() | Logic():
-            yield from (part for child in value.children() for part in parts_of_model(child))
+            yield from (part for child in value.children() for part in parts_of_model(child, reading))
 
 
 def may_be_module(value: Value, reading: Reading) -> bool:
@@ -143,7 +149,13 @@ def made_of(value: Value, known: dict[Value, frozenset[Value]]) -> frozenset[Val
     """The values whose storage a value may share, if whatever is called may give back what it got."""
     if value not in known:
         known[value] = frozenset()
-        parts = () if is_new(value) or is_module_path(value) else value.children()
+        match value:
+            case Select(_, then, other):
+                parts: tuple[Value, ...] = (then, other)
+            case Index(base, _) if not is_module_path(value):
+                parts = (base,)
+            case _:
+                parts = () if is_new(value) or is_module_path(value) else tuple(value.children())
         known[value] = frozenset((value,)).union(*(made_of(part, known) for part in parts))
         if isinstance(value, Const | Global | Self | Slice):
             known[value] = frozenset()

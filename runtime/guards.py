@@ -72,13 +72,21 @@ def fusible(
         or _loss_finding(module, loss)
         or _cross_entropy_finding(module, loss)
         or _transform_finding()
-        or (None if where is None or where() else Finding(reasons.CONDITION, "condition", where))
+        or (None if where is None or _holds(where) else Finding(reasons.CONDITION, "condition", where))
     )
     if finding is None:
         calls.expect(type(module))
         return True
     calls.count(type(module), finding.code, "" if torch.compiler.is_compiling() else described(finding))
     return False
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    """Whether a condition holds. One that cannot be asked does not: the original may never ask it, or raises itself."""
+    try:
+        return condition()
+    except Exception:
+        return False
 
 
 def _policy_finding(module: nn.Module) -> Finding | None:

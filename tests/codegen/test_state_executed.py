@@ -102,6 +102,14 @@ class BirdForCausalLM(PreTrainedModel):
         self.scale = self.scale + 1
         return self.scale
 
+    @property
+    def doubling(self):
+        self.lm_head.weight.data.mul_(2)
+        return 1
+
+    def weight(self):
+        return self.lm_head.weight
+
     def step(self):
         self.scale = self.scale * 2
 
@@ -194,6 +202,12 @@ CHANGES = {
     "another criterion": Mutation("self.loss_fct = Doubling()", loss=OWN),
     "weight after the loss": Mutation(after="self.lm_head.weight.data.mul_(2)"),
     "all parameters after the loss": Mutation(after="for p in self.parameters(): p.data.mul_(2)"),
+    "what a method gives after the loss": Mutation(after="self.weight().data.mul_(2)"),
+    "property after the loss": Mutation(after="x = self.doubling"),
+    "what may be the hidden states after the loss": Mutation(
+        after="x = F.dropout(hidden_states.data, 0.5, False)\nx.mul_(2)"
+    ),
+    "what an iterator gives after the loss": Mutation(after="x = next(iter([hidden_states.data]))\nx.mul_(2)"),
     "hidden states after the loss": Mutation(after="hidden_states.data.mul_(2)"),
 }
 
@@ -206,6 +220,7 @@ HARMLESS = {
     "a field of the output": Mutation("outputs.last_hidden_state = None", hidden="outputs.last_hidden_state"),
     "a copy in place": Mutation("x = hidden_states.clone().mul_(2)"),
     "a context that ends": Mutation("with torch.no_grad(): x = hidden_states.mean()"),
+    "a loss that is added to in place": Mutation(after="if loss is not None: loss += self.scale"),
     "another module": Mutation("x = self.other(hidden_states)"),
 }
 

@@ -152,6 +152,7 @@ def test_a_weight_must_be_one_that_the_kernel_can_read(model, weight) -> None:
 def test_a_condition_is_asked_last_and_counted(model) -> None:
     assert ask(model, where=lambda: True)
     assert not ask(model, where=lambda: False)
-    assert outcomes() == {"FG520": 1}
+    assert not ask(model, where=lambda: model.attribute_that_only_one_branch_of_the_original_reads)
+    assert outcomes() == {"FG520": 2}
     model.cls.predictions.register_forward_hook(lambda *_: None)
     assert not ask(model, where=lambda: pytest.fail("asked although something else refuses"))
