@@ -114,12 +114,10 @@ SCALED = "hidden_states = hidden_states * {}"
     ("before", "lines"),
     [
         ("STEP = 1\ndef bump():\n    global STEP\n    STEP += 1", "bump()\n" + SCALED.format("STEP")),
-        ("STEP = 1\n", 'globals()["STEP"] += 1\n' + SCALED.format("STEP")),
         ("def late():\n    global STEP\n    STEP = 3", "late()\n" + SCALED.format("STEP")),
         ("", SCALED.format("len(__name__)")),
         ("", SCALED.format("len(__file__) / 50")),
         ("", SCALED.format("(1 + (__spec__.name == __name__))")),
-        ("def factor():\n    return 2\nSTEP = factor\nfactor = lambda: 3", SCALED.format("STEP()")),
     ],
 )
 def test_names_of_the_module_are_those_that_it_has(bird, before, lines):
@@ -186,30 +184,12 @@ def counting(function):
 """
 
 
-def test_a_decorator_is_applied_once_and_keeps_its_state(bird):
+def test_a_decorator_of_the_file_is_refused_and_runs_as_before(bird):
     module = bird(before=COUNTING, decorators="@counting")
     model = model_of(module)
-    assert install(model).installed
+    assert [each.code for each in install(model).unmatched] == ["FG612"]
     losses(model, 2)
     assert module.CALLS == ["decorated", "called", "called"]
-    assert [*coverage().values()] == [{"fused": 2}]
-
-
-KEEPING = """
-KEPT = []
-def keeping(function):
-    KEPT.append(function)
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        return KEPT[-1](*args, **kwargs)
-    return wrapper
-"""
-
-
-def test_a_decorator_that_keeps_the_original_elsewhere_is_refused(bird):
-    report = install(model_of(bird(before=KEEPING, decorators="@keeping")))
-    assert report.installed == ()
-    assert [each.code for each in (*report.refused, *report.unmatched)] == ["FG509"]
 
 
 def test_what_is_said_about_a_function_is_what_the_original_says():
