@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs torch (the extra `runtime`)")
 
-from fusegen.runtime.stand_in import CannotStandIn, in_place_of  # noqa: E402
+from fusegen.runtime.stand_in import CannotStandIn, in_place_of
 
 KEPT = []
 CALLS = []
