@@ -56,6 +56,7 @@ def tiny_model(target: Target, *, knobs: bool = True, flip_tying: bool = False) 
         flip_tying: ties head and embeddings if the config does not say so, and the reverse.
 
     Raises:
+        NotApplicable: there is no tying to flip.
         whatever the class raises on a config or inputs that do not suit it.
     """
     how = recipe(target.model, target.class_name, transformers.__version__)
@@ -85,8 +86,15 @@ def _owner(model: nn.Module, target: Target, how: Recipe) -> nn.Module:
     return next(module for module in model.modules() if type(module).__name__ == target.class_name)
 
 
+class NotApplicable(Exception):
+    """A model cannot be built in a way that its class does not know."""
+
+
 def _flip_tying(config: Any) -> None:
-    tied = not config.get_text_config(decoder=True).tie_word_embeddings
+    part = config.get_text_config(decoder=True)
+    if not hasattr(part, "tie_word_embeddings"):
+        raise NotApplicable(f"{type(part).__name__} has no tie_word_embeddings")
+    tied = not part.tie_word_embeddings
     for part in configs_within(config):
         if hasattr(part, "tie_word_embeddings"):
             part.tie_word_embeddings = tied

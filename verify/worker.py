@@ -44,7 +44,7 @@ from fusegen.verify.records import (
 from fusegen.verify.running import Raised, Ran, raised, run
 from fusegen.verify.targets import Target, module_path
 from fusegen.verify.tiny_inputs import Batch
-from fusegen.verify.tiny_models import TinyModel, tiny_model
+from fusegen.verify.tiny_models import NotApplicable, TinyModel, tiny_model
 
 Breakage = Callable[[type], None]
 
@@ -209,7 +209,8 @@ def _original(case: Case, task: Task, builds: _Builds) -> _Original | _NotRun:
         return _NotRun(NOT_APPLICABLE, "not in the sample of families that is compiled")
     tiny = builds[case.build]
     if isinstance(tiny, Raised):
-        return _NotRun(SKIPPED, f"cannot be built so: {tiny}")
+        outcome = NOT_APPLICABLE if tiny.type == NotApplicable.__name__ else SKIPPED
+        return _NotRun(outcome, f"cannot be built so: {tiny}")
     if case.build == KNOBS_OFF and not tiny.turned:
         return _NotRun(NOT_APPLICABLE, _NO_KNOB_OFF)
     if case.checkpointing and not getattr(tiny.model, "supports_gradient_checkpointing", False):

@@ -15,6 +15,7 @@ from fusegen.verify.operations import CRITERION_KEYWORDS, OPERATIONS, TRANSFORM_
 from fusegen.verify.pool import in_own_processes
 from fusegen.verify.proof import gaps, omissions
 from fusegen.verify.records import (
+    NOT_APPLICABLE,
     SAME,
     SKIPPED,
     UNPROVEN,
@@ -135,3 +136,10 @@ def test_what_is_unproven_fails_the_run() -> None:
     checks = (CheckResult("some ignored", SAME), CheckResult("flipped tying", SKIPPED))
     assert class_outcome(checks) == UNPROVEN
     assert VerifyReport("5.24.0", (), (ClassResult("a.A", UNPROVEN, checks),)).failed
+
+
+def test_a_check_that_a_class_knows_nothing_of_is_no_gap(target, generated: Path) -> None:
+    cases = tuple(case for case in CASES if case.name in ("some ignored", "flipped tying"))
+    result = _verified(Task(target("Inkling2ForCausalLM"), generated, cases))
+    assert result.outcome == VERIFIED
+    assert [check.outcome for check in result.checks] == [SAME, NOT_APPLICABLE]
