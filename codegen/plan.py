@@ -231,7 +231,7 @@ class _Planner:
                 return self.refusal(
                     "FG601", f"a statement that reads the logits calls {called} as well", statement.lineno
                 )
-        rest = [each for each in place.rest if not (isinstance(each, ast.If) and each.test in branch.dead)]
+        rest = [inner for each in place.rest for inner in _alive(each, branch.dead)]
         cleared = self._cleared(branch, [*rest, *self.nested])
         if isinstance(cleared, PlanRefusal):
             return cleared
@@ -373,3 +373,8 @@ def _with_cleared(lines: list[Line | LossCall], logits: str | None) -> tuple[Lin
 
 def _texts(line: Line | LossCall) -> list[str]:
     return [text for _, text in line.call.all()] if isinstance(line, LossCall) else [line.text]
+
+
+def _alive(statement: ast.stmt, dead: set[ast.expr]) -> list[ast.stmt]:
+    """What of a statement may run where none of the tests `dead` holds."""
+    return statement.orelse if isinstance(statement, ast.If) and statement.test in dead else [statement]

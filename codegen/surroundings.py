@@ -8,15 +8,16 @@ class A: def __call__(self, *a): out = super().__call__(*a) ...  a call that doe
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fusegen.codegen.branch import PlanRefusal
+from fusegen.codegen.chain import Chain
 from fusegen.codegen.decorators import unknown_class_decorator, unknown_decorator
 from fusegen.codegen.findings import Analysis
 from fusegen.codegen.index import ClassBlock
 from fusegen.codegen.members import Scope
 from fusegen.codegen.storage import is_output_class
-from fusegen.codegen.values import Call, Global
+from fusegen.codegen.values import Call, Global, Value
 
 # Methods through which a call of a module goes, and through which all of its attributes are read.
 _AROUND_FORWARD = ("__call__", "_call_impl", "_wrapped_call_impl", "__getattribute__")
@@ -50,21 +51,30 @@ def surrounding(analysis: Analysis) -> PlanRefusal | None:
 
 def _outputs(analysis: Analysis) -> Iterator[Call]:
     """The calls of output classes with what the head computes, also in functions of this file that it calls."""
+    holds = _logits_of(analysis)
     walks = [analysis.walked, *(each for each in analysis.reading.inlined.values() if each is not None)]
     for walked in walks:
         for record in walked.calls:
             call = record.call
             given = (*call.args, *(value for _, value in call.keywords))
             made = isinstance(call.func, Global) and is_output_class(call.func.path)
-            if made and any(map(analysis.reading.has_head, given)):
+            if made and any(map(holds, given)):
                 yield call
 
 
 def _fields(call: Call, analysis: Analysis) -> frozenset[str] | None:
     """The fields that get what the head computes; None if a call does not name them."""
-    if any(map(analysis.reading.has_head, call.args)) or None in dict(call.keywords):
+    holds = _logits_of(analysis)
+    if any(map(holds, call.args)) or None in dict(call.keywords):
         return None
-    return frozenset(name for name, value in call.keywords if name and analysis.reading.has_head(value))
+    return frozenset(name for name, value in call.keywords if name and holds(value))
+
+
+def _logits_of(analysis: Analysis) -> Callable[[Value], bool]:
+    """What asks whether a value holds logits: of a head of several layers too, which are on the way of a chain."""
+    chains = [each.chain for each in analysis.found if isinstance(each.chain, Chain)]
+    logits = {value for chain in chains for value in (*chain.trail, *chain.also)}
+    return lambda value: value in logits or analysis.reading.has_head(value)
 
 
 class _Outputs:

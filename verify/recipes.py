@@ -22,7 +22,8 @@ class Recipe:
     `config`: fields, sub-configs as paths. `attributes`: set on configs that lack them. `inputs`: arguments of
     forward. `media`: those beside the text, and `placeholders` how many a row has of each kind, if the model does not
     say it. `host`: the model that holds the class, where it is none itself. `skip`: why it cannot be built.
-    `untrained`: why there are parameters that no batch trains.
+    `untrained`: why there are parameters that no batch trains. `tying`: why head and embeddings cannot be tied
+    otherwise than they are.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Recipe:
     host: str | None = None
     skip: str | None = None
     untrained: str | None = None
+    tying: str | None = None
 
 
 def recipe(model: str, class_name: str, release: str) -> Recipe:
@@ -43,7 +45,7 @@ def recipe(model: str, class_name: str, release: str) -> Recipe:
     merged: dict[str, Any] = {}
     for name in ("config", "attributes", "inputs", "media", "placeholders"):
         merged[name] = {key: value for layer in layers for key, value in layer.get(name, {}).items()}
-    for name in ("host", "skip", "untrained"):
+    for name in ("host", "skip", "untrained", "tying"):
         merged[name] = next((layer[name] for layer in reversed(layers) if name in layer), None)
     return Recipe(**merged)
 

@@ -67,6 +67,8 @@ def tiny_model(target: Target, *, knobs: bool = True, flip_tying: bool = False) 
     module, name = target.built
     model_class = attrgetter(how.host or name)(import_module(module))
     config = tiny_config(model_class.config_class, how)
+    if flip_tying and how.tying:
+        raise NotApplicable(how.tying)
     if flip_tying:
         _flip_tying(config)
     torch.manual_seed(SEED)

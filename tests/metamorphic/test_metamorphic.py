@@ -1,4 +1,4 @@
-"""Rewritten forwards do what fusegen makes of them. 2,000 in CI, from a seed that is printed.
+"""Rewritten forwards do what fusegen makes of them: 2,000 in CI, the same in every run; the seed is printed.
 
 `python benchmarks/metamorphic.py --seed SEED --sources 60 --only NUMBER` shows one;
 FUSEGEN_REWRITES="2000 SEED" sets their number and their seed.
@@ -26,11 +26,12 @@ from fusegen.codegen import emit
 from fusegen.runtime import losses
 
 SOURCES = 60
+SEED = 905035
 Outcome = Callable[..., str]
 
 
 def test_rewritten_forwards_do_what_fusegen_makes_of_them() -> None:
-    default = f"2000 {random.randrange(10**6)}" if os.environ.get("CI") else "120 1"
+    default = f"{2000 if os.environ.get('CI') else 120} {SEED}"
     count, seed = map(int, os.environ.get("FUSEGEN_REWRITES", default).split())
     print(f"seed {seed}")
     outcomes = list(judge(seed, count, SOURCES, os.cpu_count() or 1))
