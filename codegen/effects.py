@@ -92,10 +92,12 @@ class Effects:
         self.analysis = analysis
         self.reading = analysis.reading
         self.ways = {value for loss in losses for value in (*loss.chain.trail, *loss.chain.also)}
-        self.losses = losses
         self.passed = {id(loss.node) for loss in losses}
         self.events = Events.of(analysis.walked)
+        places = (loss.chain.head.place for loss in losses)
+        self._heads = tuple(render(place) for place in places if place is not None)
         hidden = [loss.chain.head.hidden for loss in losses]
+        self._known_roots: dict[int, frozenset[int]] = {}
         self._hidden_roots = frozenset[int]().union(*map(self._roots, hidden))
         self._known: dict[Value, frozenset[Value]] = {}
         self._made_of = frozenset[Value]().union(*(made_of(value, self._known) for value in hidden))
@@ -159,8 +161,7 @@ class Effects:
             if block is None or [ast.unparse(each) for each in block.node.decorator_list] != ["staticmethod"]:
                 return True
             given = (*call.args, *(value for _, value in call.keywords))
-            heads = [render(loss.chain.head.place) for loss in self.losses if loss.chain.head.place is not None]
-            return any(head.startswith(render(value)) for value in given for head in heads)
+            return any(head.startswith(render(value)) for value in given for head in self._heads)
         return self._hands_over(call) is not None and self._harm(call, 0) is not None
 
     def _changed_inside(self, call: Call, depth: int) -> Iterator[Value]:
@@ -173,11 +174,10 @@ class Effects:
 
     def _is_saved(self, value: Value) -> bool:
         """Whether a value may be the weight of the head, which may be tied to another one, or the hidden states."""
-        heads = [render(loss.chain.head.place) for loss in self.losses if loss.chain.head.place is not None]
         for part in parts_of_model(value, self.reading):
             tensor = part.base if isinstance(part, Attr) and part.name == "data" else part
             apart = self.reading.is_scalar(tensor) or (
-                is_tensor(tensor, self.reading) and not render(tensor).startswith(tuple(heads))
+                is_tensor(tensor, self.reading) and not render(tensor).startswith(self._heads)
             )
             if not apart:
                 return True
@@ -209,7 +209,7 @@ class Effects:
         return None
 
     def _roots(self, value: Value) -> frozenset[int]:
-        return roots(value, {})
+        return roots(value, self._known_roots)
 
     # -- nodes -----------------------------------------------------------------------------------------------
 

@@ -40,18 +40,18 @@ def surrounding(analysis: Analysis) -> PlanRefusal | None:
             if name in owner.methods or name in owner.assigned:
                 line = owner.methods[name].line if name in owner.methods else owner.assigned[name]
                 return PlanRefusal("FG614", f"`{owner.name}` has a `{name}` of its own", line)
-    for call in _outputs(analysis):
+    holds = _logits_of(analysis)
+    for call in _outputs(analysis, holds):
         assert isinstance(call.func, Global)
-        why = _Outputs(scope, _fields(call, analysis)).why_not(call.func.path)
+        why = _Outputs(scope, _fields(call, holds)).why_not(call.func.path)
         if why is not None:
             detail, line = why
             return PlanRefusal("FG613", detail, line or getattr(call.node, "lineno", block.line))
     return None
 
 
-def _outputs(analysis: Analysis) -> Iterator[Call]:
+def _outputs(analysis: Analysis, holds: Callable[[Value], bool]) -> Iterator[Call]:
     """The calls of output classes with what the head computes, also in functions of this file that it calls."""
-    holds = _logits_of(analysis)
     walks = [analysis.walked, *(each for each in analysis.reading.inlined.values() if each is not None)]
     for walked in walks:
         for record in walked.calls:
@@ -62,9 +62,8 @@ def _outputs(analysis: Analysis) -> Iterator[Call]:
                 yield call
 
 
-def _fields(call: Call, analysis: Analysis) -> frozenset[str] | None:
+def _fields(call: Call, holds: Callable[[Value], bool]) -> frozenset[str] | None:
     """The fields that get what the head computes; None if a call does not name them."""
-    holds = _logits_of(analysis)
     if any(map(holds, call.args)) or None in dict(call.keywords):
         return None
     return frozenset(name for name, value in call.keywords if name and holds(value))

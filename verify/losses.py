@@ -41,6 +41,15 @@ def _by_name(function: Loss, arguments: tuple[Any, ...], keywords: Arguments) ->
     return dict(zip(inspect.signature(function).parameters, arguments, strict=False)) | keywords
 
 
+def without(keyword: str) -> Edit:
+    """The edit that leaves an argument out."""
+
+    def edit(arguments: Arguments) -> None:
+        arguments.pop(keyword, None)
+
+    return edit
+
+
 def watch(forward: Loss) -> list[frozenset[str]]:
     """The list to which each call of a loss in `forward` adds the names of its arguments that are not the defaults."""
     calls: list[frozenset[str]] = []

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fusegen.verify.losses import Arguments, Edit, edited, losses_of
+from fusegen.verify.losses import Arguments, Edit, edited, losses_of, without
 from fusegen.verify.media import IGNORED
 from fusegen.verify.recipes import holds
 
@@ -61,13 +61,6 @@ class MediaMutation:
     def __call__(self, owner: Any) -> None:
         """Breaks the forward that was installed on a class."""
         owner.forward = self.wrap(owner.forward)
-
-
-def _without(name: str) -> Edit:
-    def edit(arguments: Arguments) -> None:
-        arguments.pop(name, None)
-
-    return edit
 
 
 def _scale_inverted(arguments: Arguments) -> None:
@@ -129,16 +122,16 @@ def _towers_without_gradient(forward: Forward) -> Forward:
 
 
 MUTATIONS: tuple[Mutation | DroppedAuxiliaryLoss | MediaMutation, ...] = (
-    Mutation("soft cap dropped", ("Gemma2ForCausalLM",), _without("softcap")),
+    Mutation("soft cap dropped", ("Gemma2ForCausalLM",), without("softcap")),
     Mutation("scale inverted", ("CohereForCausalLM", "GraniteForCausalLM"), _scale_inverted),
     Mutation("shift off by one", ("LlamaForCausalLM",), _shifted_too_far),
     Mutation("ignored tokens counted", ("LlamaForCausalLM", "T5ForConditionalGeneration"), _ignored_counted),
     Mutation("bias dropped", ("PhiForCausalLM", "BartForConditionalGeneration"), _bias_dropped),
     Mutation("wrong reduction", ("T5ForConditionalGeneration",), _summed),
     Mutation("wrong divisor", ("LlamaForCausalLM",), _averaged_over_one),
-    Mutation("wrong vocabulary slice", ("InklingForCausalLM",), _without("valid_vocab")),
+    Mutation("wrong vocabulary slice", ("InklingForCausalLM",), without("valid_vocab")),
     Mutation("labels aligned", ("LlamaForCausalLM", "Gemma2ForCausalLM"), _aligned),
-    Mutation("accumulation divisor ignored", ("LlamaForCausalLM",), _without("num_items_in_batch")),
+    Mutation("accumulation divisor ignored", ("LlamaForCausalLM",), without("num_items_in_batch")),
     DroppedAuxiliaryLoss(),
     MediaMutation(
         "media dropped",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fusegen.verify.knobs import is_knob
-from fusegen.verify.losses import Arguments, Edit
+from fusegen.verify.losses import Arguments, Edit, without
 from fusegen.verify.operations import CRITERION_KEYWORDS, NEEDS_NO_KEYWORD, OPERATIONS, TRANSFORM_KEYWORDS, Operand
 from fusegen.verify.targets import Chain
 
@@ -58,9 +58,9 @@ def omissions(chain: Chain, handed: frozenset[str]) -> Iterator[Omission]:
             if argument in step and step["op"] != "cast":
                 yield from _of_operand(step["op"], operand, handed)
     if "loss_dtype" in handed:
-        yield Omission("cast", _without("loss_dtype"))
+        yield Omission("cast", without("loss_dtype"))
     for keyword in sorted(handed & CRITERION_KEYWORDS):
-        yield Omission(f"{keyword}=", _without(keyword))
+        yield Omission(f"{keyword}=", without(keyword))
 
 
 def _of_operand(op: str, operand: Operand, handed: frozenset[str]) -> Iterator[Omission]:
@@ -68,16 +68,9 @@ def _of_operand(op: str, operand: Operand, handed: frozenset[str]) -> Iterator[O
         yield Omission(op, _other_rows)
     for keyword in operand.keywords:
         if keyword in handed:
-            yield Omission(op, _without(keyword))
+            yield Omission(op, without(keyword))
             if operand.inverse:
                 yield Omission(f"{op}, which is inverted,", _renamed(keyword, operand.inverse))
-
-
-def _without(keyword: str) -> Edit:
-    def edit(arguments: Arguments) -> None:
-        arguments.pop(keyword, None)
-
-    return edit
 
 
 def _renamed(keyword: str, other: str) -> Edit:

@@ -109,10 +109,12 @@ def _verified(task: Task) -> ClassResult:
     if report.tiers.get(task.target.name) != GIVEN:
         return ClassResult(task.target.id, FAILED, reason=_why_not_installed(report, task))
     calls = _watched_losses(task)
-    checks = tuple(_check(case, originals[case.name], builds, calls, task) for case in cases)
+    plain = _check(cases[0], originals[cases[0].name], builds, calls, task)
+    handed = frozenset[str]().union(*calls)
+    checks = (plain, *(_check(case, originals[case.name], builds, calls, task) for case in cases[1:]))
     outcome, doubts = class_outcome(checks), tuple(_skipped(checks))
     if outcome == VERIFIED:
-        doubts += tuple(_doubts(task, originals, builds, calls))
+        doubts += tuple(_doubts(task, originals, builds, handed))
         outcome = UNPROVEN if doubts else VERIFIED
     reach_of_class = _reach(builds[PLAIN], originals.values())
     return ClassResult(task.target.id, outcome, checks, reach_of_class, reason="; ".join(dict.fromkeys(doubts)))
@@ -125,14 +127,11 @@ def _skipped(checks: tuple[CheckResult, ...]) -> Iterator[str]:
 
 
 def _doubts(
-    task: Task, originals: dict[str, _Original | _NotRun], builds: _Builds, calls: list[frozenset[str]]
+    task: Task, originals: dict[str, _Original | _NotRun], builds: _Builds, handed: frozenset[str]
 ) -> Iterator[str]:
-    """What the checks cannot have shown about the operations of the chain."""
+    """What the checks cannot have shown about the chain; `handed` is what the loss of the plain step got."""
     tiny, chain = builds[PLAIN], task.target.chain
     assert isinstance(tiny, TinyModel)
-    before = len(calls)
-    run(task.cases[0], tiny.model, _inputs(task.cases[0], tiny.batch) or {})
-    handed = frozenset[str]().union(*calls[before:])
     yield from gaps(chain, tiny.turned, handed)
 
     def notices(omission: Omission) -> bool:

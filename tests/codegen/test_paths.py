@@ -26,7 +26,7 @@ OUTSIDE = [
     f"{MODELS}/../../../escaped/modeling_x.py",
     f"{MODELS}/../escaped/modeling_x.py",
     "../transformers/escaped.py",
-    "/tmp/escaped/modeling_x.py",
+    "/escaped/modeling_x.py",
     f"{MODELS}/..\\..\\escaped/modeling_x.py",
     f"{MODELS}\\x\\modeling_x.py",
     f"{MODELS}/C:/modeling_x.py",
